@@ -1,0 +1,1 @@
+"""Update rules: base optimizers and add-ons, on one module or on a stacked population."""

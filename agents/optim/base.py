@@ -1,0 +1,131 @@
+"""How update rules compose: one base optimizer and any number of add-ons after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clrl.agents.networks import Network
+from clrl.agents.optim.members import Members
+
+
+class AddOn:
+    """Something that happens after each step of a base optimizer.
+
+    A subclass takes `Members` and its own options as keywords. It edits parameters in
+    place; whatever it computes stays inside a member (contract: members are independent).
+
+    Attributes:
+        needs_features: whether `after_step` is to be given the hidden activations of the
+            batch that was just learned.
+    """
+
+    needs_features = False
+
+    def __init__(self, members: Members) -> None:
+        self.members = members
+
+    def after_step(self, features: Mapping[str, Tensor]) -> None:
+        """Act after one step of the base optimizer.
+
+        Args:
+            features: hidden layer name to activations [members, examples, features]; empty
+                unless `needs_features`.
+        """
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides the future, generators apart; plain values and tensors."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+
+
+class WithAddOns(torch.optim.Optimizer):
+    """A base optimizer with add-ons, itself an ordinary ``torch.optim.Optimizer``.
+
+    It shares the base's ``param_groups`` and ``state``, so learning-rate schedules reach
+    the base.
+
+    Args:
+        base: any optimizer.
+        addons: what happens after each of its steps, in order.
+        features: gives the hidden activations of the batch just learned; needed where an
+            add-on asks for them.
+    """
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        addons: Sequence[AddOn],
+        features: Callable[[], Mapping[str, Tensor]] = dict,
+    ) -> None:
+        super().__init__(base.param_groups, base.defaults)
+        self.base = base
+        self.state = base.state
+        self.addons = tuple(addons)
+        self._features = features
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One step of the base, then each add-on."""
+        loss = self.base.step(closure) if closure is not None else self.base.step()
+        features = self._features()
+        for addon in self.addons:
+            addon.after_step(features)
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base's state and the add-ons', in order."""
+        return {
+            "base": self.base.state_dict(),
+            "addons": [addon.state_dict() for addon in self.addons],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave, for the same base and add-ons."""
+        self.base.load_state_dict(state_dict["base"])
+        self.state = self.base.state
+        self.param_groups = self.base.param_groups
+        for addon, state in zip(self.addons, state_dict["addons"], strict=True):
+            addon.load_state_dict(state)
+
+
+def compose(
+    network: Network,
+    base: torch.optim.Optimizer,
+    addons: Sequence[Callable[[Members], AddOn]],
+    generator: torch.Generator,
+) -> WithAddOns:
+    """Put add-ons over the optimizer of one ordinary network.
+
+    The activations that unit-level add-ons read are those of the network's last forward
+    pass with gradients enabled.
+
+    Args:
+        network: the network that `base` trains.
+        base: its optimizer.
+        addons: each makes one add-on, for instance
+            ``lambda members: ContinualBackprop(members, replacement_rate=1e-4)``.
+        generator: source of the add-ons' randomness.
+
+    Returns:
+        An optimizer to be used in place of `base`.
+    """
+    members = Members.of_module(network, base, generator)
+    made = [make(members) for make in addons]
+    features: dict[str, Tensor] = {}
+    if any(addon.needs_features for addon in made):
+        for layer in network.hidden_layers:
+
+            def keep(_module: Any, _inputs: Any, output: Tensor, name: str = layer.name) -> None:
+                if torch.is_grad_enabled():
+                    flat = output.detach().reshape(-1, output.shape[-1])
+                    features[name] = flat.unsqueeze(0)
+
+            network.get_submodule(layer.activation).register_forward_hook(keep)
+    return WithAddOns(base, made, lambda: features)

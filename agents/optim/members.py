@@ -1,0 +1,108 @@
+"""What an add-on sees of the learners it works on, one or many alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clrl.agents.networks import HiddenLayer, Network
+
+Index = tuple[Any, ...]
+
+
+def state_tensors(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Iterator[Tensor]:
+    """A parameter's optimizer state: each tensor that has an entry an element."""
+    for value in optimizer.state[parameter].values():
+        if isinstance(value, Tensor) and value.shape == parameter.shape:
+            yield value
+
+
+@dataclass(frozen=True)
+class Members:
+    """Learners of one shape, stacked along a leading axis; a single one has an axis of 1.
+
+    Attributes:
+        parameters: name to a view [members, *shape]; edited in place, never replaced.
+        tensors: the same numbers in as few tensors [members, ...] as there are (a
+            population's lie in one), for what is done to all parameters alike.
+        generators: each member's own source of randomness.
+        network: a network of the members' kind, for its declaration and initialiser; its
+            own parameter values mean nothing.
+        optimizer: the base optimizer.
+        reset_state: sets the optimizer's state to 0 for some elements of one member's
+            parameter: takes the parameter's name, the member and an index into the shape.
+    """
+
+    parameters: Mapping[str, Tensor]
+    tensors: Sequence[Tensor]
+    generators: Sequence[torch.Generator]
+    network: Network
+    optimizer: torch.optim.Optimizer
+    reset_state: Callable[[str, int, Index], None]
+
+    @property
+    def hidden_layers(self) -> tuple[HiddenLayer, ...]:
+        """The network's declaration."""
+        return self.network.hidden_layers
+
+    @property
+    def lr(self) -> float:
+        """The base optimizer's current step size."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @classmethod
+    def of_module(
+        cls, network: Network, optimizer: torch.optim.Optimizer, generator: torch.Generator
+    ) -> Members:
+        """One ordinary network with an ordinary optimizer, as a population of one."""
+        parameters = dict(network.named_parameters())
+
+        def reset_state(name: str, member: int, index: Index) -> None:
+            for value in state_tensors(optimizer, parameters[name]):
+                value[index] = 0.0
+
+        views = {name: value.detach().unsqueeze(0) for name, value in parameters.items()}
+        return cls(views, list(views.values()), [generator], network, optimizer, reset_state)
+
+
+class Flat:
+    """Where each parameter of a network lies in one row of numbers.
+
+    A population keeps the parameters of a member in one row, so that an elementwise update
+    rule is a handful of operations whatever the number of layers. Rows are padded to a
+    multiple of 64 numbers: every row then starts at the same place within a vector register,
+    and no element's rounding depends on which row it is in.
+
+    Args:
+        network: its parameters' names and shapes fix the layout.
+
+    Attributes:
+        width: numbers a network has.
+        padded: length of a row, at least `width`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._slots: dict[str, tuple[int, torch.Size]] = {}
+        self.width = 0
+        for name, parameter in network.named_parameters():
+            self._slots[name] = (self.width, parameter.shape)
+            self.width += parameter.numel()
+        self.padded = -(-self.width // 64) * 64
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters' names, in the order of the row."""
+        return tuple(self._slots)
+
+    def view(self, rows: Tensor, name: str) -> Tensor:
+        """One parameter of every row: [members, padded] to a view [members, *shape]."""
+        start, shape = self._slots[name]
+        return rows[:, start : start + shape.numel()].view(len(rows), *shape)
+
+    def views(self, rows: Tensor) -> dict[str, Tensor]:
+        """Every parameter of every row; see `view`."""
+        return {name: self.view(rows, name) for name in self._slots}

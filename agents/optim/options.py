@@ -1,0 +1,95 @@
+"""Options of the update rules; these dataclasses own the defaults. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from clrl.options import Decay, Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+
+@dataclass(frozen=True)
+class SGDOptions:
+    """Options of ``torch.optim.SGD``.
+
+    Attributes:
+        lr: step size.
+        momentum: momentum factor; 0 for none.
+        weight_decay: coupled L2: the gradient gains ``weight_decay * w``.
+    """
+
+    lr: NonNegativeFloat = 1e-2
+    momentum: Decay = 0.0
+    weight_decay: NonNegativeFloat = 0.0
+
+
+@dataclass(frozen=True)
+class AdamOptions:
+    """Options of ``torch.optim.Adam``.
+
+    Attributes:
+        lr: step size.
+        betas: decay rates of the running averages of g and of g squared.
+        eps: added to the root of the second average.
+        weight_decay: coupled L2: the gradient gains ``weight_decay * w``.
+    """
+
+    lr: NonNegativeFloat = 1e-3
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    eps: NonNegativeFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.0
+
+
+@dataclass(frozen=True)
+class AdamWOptions:
+    """Options of ``torch.optim.AdamW``.
+
+    Attributes:
+        lr: step size.
+        betas: decay rates of the running averages of g and of g squared.
+        eps: added to the root of the second average.
+        weight_decay: decoupled: each step also takes ``lr * weight_decay * w`` off w.
+    """
+
+    lr: NonNegativeFloat = 1e-3
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    eps: NonNegativeFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.01
+
+
+@dataclass(frozen=True)
+class UPGDOptions:
+    """Options of `clrl.agents.optim.upgd.UPGD`, which describes them."""
+
+    lr: NonNegativeFloat = 1e-2
+    sigma: NonNegativeFloat = 0.1
+    beta_utility: Decay = 0.9999
+    weight_decay: NonNegativeFloat = 0.01
+    gate: Literal["update", "noise", "none"] = "update"
+    utility_max: Literal["corrected", "raw"] = "corrected"
+    lr_factor: NonNegativeFloat = 1.0
+
+
+@dataclass(frozen=True)
+class ShrinkAndPerturbOptions:
+    """Options of `clrl.agents.optim.shrink_perturb.ShrinkAndPerturb`, which describes them."""
+
+    noise_scale: NonNegativeFloat = 1e-3
+    noise: Literal["normal", "initializer"] = "normal"
+    scale_by_lr: bool = False
+    shrink: Fraction = 1.0
+    every: PositiveInt = 1
+
+
+@dataclass(frozen=True)
+class ContinualBackpropOptions:
+    """Options of `clrl.agents.optim.continual_backprop.ContinualBackprop`."""
+
+    replacement_rate: Fraction = 1e-4
+    maturity_threshold: NonNegativeInt = 100
+    decay_rate: Decay = 0.99
+    utility: Literal["contribution", "adaptable-contribution"] = "adaptable-contribution"
+    outgoing: Literal["mean", "sum"] = "mean"
+    replacement: Literal["accumulate", "probabilistic"] = "accumulate"
+    transfer_bias: bool = True
+    reset_optimizer: bool = True

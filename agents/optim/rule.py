@@ -1,0 +1,208 @@
+"""From a rule's description to an optimizer of stacked learners, plug-ins included."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clrl.agents.networks import Network
+from clrl.agents.optim.base import AddOn, WithAddOns
+from clrl.agents.optim.members import Flat, Index, Members, state_tensors
+from clrl.errors import UsageError
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """A base optimizer and add-ons, as classes and options, not yet bound to parameters.
+
+    Attributes:
+        base: any ``torch.optim.Optimizer`` subclass.
+        options: its keywords.
+        addons: `AddOn` subclasses with their keywords, applied in order.
+    """
+
+    base: Callable[..., torch.optim.Optimizer]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    addons: Sequence[tuple[Callable[..., AddOn], Mapping[str, Any]]] = ()
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether an add-on reads hidden activations."""
+        return any(getattr(addon, "needs_features", False) for addon, _ in self.addons)
+
+
+# torch's single-pass kernels for these: one sweep over memory a step instead of several.
+_FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+
+
+def make_base(
+    rule: UpdateRule, params: Any, generators: Sequence[torch.Generator]
+) -> torch.optim.Optimizer:
+    """Build a rule's base optimizer.
+
+    A base whose constructor has a parameter ``generator`` is given the generators.
+    """
+    options = dict(rule.options)
+    if rule.base in _FUSED:
+        options["fused"] = True
+    elif "generator" in inspect.signature(rule.base).parameters:
+        options["generator"] = list(generators)
+    return rule.base(params, **options)
+
+
+class StackedOptimizer(WithAddOns):
+    """The update of stacked learners: one base optimizer for all, or one each.
+
+    Args:
+        rule: what to do.
+        rows: parameters [members, padded]; ``rows.grad`` holds the gradients.
+        flat: where each parameter lies in a row.
+        network: a network of the members' kind.
+        generators: one a member, for whatever the rule draws.
+        apart: whether each member gets a base optimizer of its own, on parameters of their
+            true shapes; for bases that would mix members (`mixes_members`).
+        features: gives the hidden activations of the batch just learned.
+    """
+
+    def __init__(
+        self,
+        rule: UpdateRule,
+        rows: Tensor,
+        flat: Flat,
+        network: Network,
+        generators: Sequence[torch.Generator],
+        apart: bool,
+        features: Callable[[], Mapping[str, Tensor]],
+    ) -> None:
+        base: torch.optim.Optimizer
+        if apart:
+            base = _Apart(rule, rows, flat, generators)
+            reset_state = base.reset_state
+        else:
+            group = {"params": [rows], "members": len(rows), "width": flat.width}
+            base = make_base(rule, [group], generators)
+
+            def reset_state(name: str, member: int, index: Index) -> None:
+                for value in state_tensors(base, rows):
+                    flat.view(value, name)[member, *index] = 0.0
+
+        members = Members(flat.views(rows), [rows], generators, network, base, reset_state)
+        super().__init__(
+            base, [addon(members, **options) for addon, options in rule.addons], features
+        )
+
+
+class _Apart(torch.optim.Optimizer):
+    """One optimizer a member, each on tensors of the network's own shapes.
+
+    An optimizer that draws from torch's global generator gets a global state of its own
+    around each of its steps, so that its noise is its member's.
+    """
+
+    def __init__(
+        self, rule: UpdateRule, rows: Tensor, flat: Flat, generators: Sequence[torch.Generator]
+    ) -> None:
+        assert rows.grad is not None
+        self._optimizers: list[torch.optim.Optimizer] = []
+        self._parameters: list[dict[str, Tensor]] = []
+        for row, gradient, generator in zip(rows, rows.grad, generators, strict=True):
+            parameters = {n: v[0] for n, v in flat.views(row.unsqueeze(0)).items()}
+            for name, view in flat.views(gradient.unsqueeze(0)).items():
+                parameters[name].grad = view[0]
+            group = {"params": list(parameters.values())}
+            self._optimizers.append(make_base(rule, [group], [generator]))
+            self._parameters.append(parameters)
+        self._draws = _draws_globally(rule)
+        seeds = [generator.initial_seed() for generator in generators]
+        self._global = [torch.Generator().manual_seed(seed).get_state() for seed in seeds]
+        groups = [group for one in self._optimizers for group in one.param_groups]
+        super().__init__(groups, self._optimizers[0].defaults)
+
+    def step(self, closure: Any = None) -> Any:
+        for i, optimizer in enumerate(self._optimizers):
+            if not self._draws:
+                optimizer.step()
+                continue
+            with torch.random.fork_rng(devices=[]):
+                torch.set_rng_state(self._global[i])
+                optimizer.step()
+                self._global[i] = torch.get_rng_state()
+
+    def reset_state(self, name: str, member: int, index: Index) -> None:
+        for value in state_tensors(self._optimizers[member], self._parameters[member][name]):
+            value[index] = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "global": list(self._global),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for optimizer, state in zip(self._optimizers, state_dict["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        self._global = list(state_dict["global"])
+
+
+def mixes_members(rule: UpdateRule) -> bool:
+    """Whether a base optimizer's step of one stacked tensor differs from separate steps.
+
+    Three learners of two tensors, with gradients of very different sizes, take three steps
+    stacked and three steps apart. A rule that reduces over a whole tensor (a norm, a mean)
+    or cares about a tensor's shape gives other results and must be kept apart. A base whose
+    constructor takes ``generator`` says that it knows of members (groups with ``members``
+    and ``width``); it is compared with populations of one.
+
+    Raises:
+        UsageError: the optimizer cannot take a plain step at all.
+    """
+    shapes = ((8, 16), (64,))
+    source = torch.Generator().manual_seed(0)
+    start = torch.randn(3, 192, generator=source)
+    gradients = torch.randn(3, 3, 192, generator=source)
+    gradients *= torch.tensor([1.0, 100.0, 0.01]).view(3, 1)
+
+    def run(members: slice, split: bool) -> Tensor:
+        rows = start[members].clone()
+        parts = [rows]
+        group: dict[str, Any] = {"params": parts, "members": len(rows), "width": 192}
+        if split:
+            parts = [rows[0, :128].view(shapes[0]), rows[0, 128:].view(shapes[1])]
+            group = {"params": parts}
+        seeds = range(*members.indices(3))
+        optimizer = make_base(rule, [group], [torch.Generator().manual_seed(s) for s in seeds])
+        for gradient in gradients[:, members]:
+            pieces = gradient.reshape(-1).split([part.numel() for part in parts])
+            for part, piece in zip(parts, pieces, strict=True):
+                part.grad = piece.view(part.shape).clone()
+            optimizer.step()
+        return rows
+
+    aware = "generator" in inspect.signature(rule.base).parameters
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            separate = torch.cat([run(slice(m, m + 1), split=not aware) for m in range(3)])
+        except (TypeError, ValueError, RuntimeError) as error:
+            name = getattr(rule.base, "__name__", rule.base)
+            raise UsageError(f"optimizer {name}: cannot take a plain step: {error}") from error
+        try:
+            stacked = run(slice(0, 3), split=False)
+        except (TypeError, ValueError, RuntimeError, IndexError):
+            return True  # it works on a network's own shapes, and only on them
+    return not torch.allclose(stacked, separate, rtol=1e-5, atol=1e-7)
+
+
+def _draws_globally(rule: UpdateRule) -> bool:
+    """Whether a step of the base reads torch's global generator."""
+    parameter = torch.ones(4, 4)
+    parameter.grad = torch.ones(4, 4)
+    optimizer = make_base(rule, [{"params": [parameter]}], [torch.Generator()])
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        before = torch.get_rng_state()
+        optimizer.step()
+        return not torch.equal(before, torch.get_rng_state())

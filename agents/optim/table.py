@@ -1,0 +1,52 @@
+"""The tables of optimizers and add-ons. Data only: nothing here imports torch."""
+
+from __future__ import annotations
+
+from clrl.registry import Entry, Table
+
+_OPTIONS = "clrl.agents.optim.options:"
+
+OPTIMIZERS = Table(
+    "optimizer",
+    [
+        Entry(
+            "sgd",
+            "stochastic gradient descent (torch), coupled L2",
+            "torch.optim:SGD",
+            _OPTIONS + "SGDOptions",
+        ),
+        Entry("adam", "Adam (torch), coupled L2", "torch.optim:Adam", _OPTIONS + "AdamOptions"),
+        Entry(
+            "adamw",
+            "Adam with decoupled weight decay (torch)",
+            "torch.optim:AdamW",
+            _OPTIONS + "AdamWOptions",
+        ),
+        Entry(
+            "upgd",
+            "utility-based perturbed gradient descent (Elsayed & Mahmood 2024)",
+            "clrl.agents.optim.upgd:UPGD",
+            _OPTIONS + "UPGDOptions",
+        ),
+    ],
+    group="clrl.optimizers",
+)
+
+ADDONS = Table(
+    "add-on",
+    [
+        Entry(
+            "shrink-and-perturb",
+            "shrink all weights and add noise after each step (Ash & Adams 2020)",
+            "clrl.agents.optim.shrink_perturb:ShrinkAndPerturb",
+            _OPTIONS + "ShrinkAndPerturbOptions",
+        ),
+        Entry(
+            "continual-backprop",
+            "re-initialise the least useful units, a few at a time (Dohare et al. 2024)",
+            "clrl.agents.optim.continual_backprop:ContinualBackprop",
+            _OPTIONS + "ContinualBackpropOptions",
+        ),
+    ],
+    group="clrl.addons",
+)

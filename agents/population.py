@@ -1,0 +1,384 @@
+"""The population engine: learners that differ only in their seed, trained together.
+
+Code describes one learner: an ordinary module and a loss. The engine stacks the members'
+parameters along a leading axis, maps the loss over it (``vmap``), runs autograd once and
+lets the optimizer step the stacked tensors. Members are independent: what happens to one
+never touches another, to the last bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from clrl.agents.networks import HiddenLayer, Network
+from clrl.agents.optim.members import Flat
+from clrl.agents.optim.rule import StackedOptimizer, UpdateRule, mixes_members
+from clrl.agents.replay import record
+
+Forward = Callable[..., Any]
+"""A network with its parameters filled in: takes the network's inputs, gives its output."""
+
+Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
+"""One learner's loss: takes `Forward` and one batch, gives a scalar and named tensors.
+
+It must be pure: operations on its arguments alone. It is recorded once and replayed (see
+`clrl.agents.replay`), so a Python number that changes during training belongs in the batch.
+"""
+
+
+class Population:
+    """Learners of one kind, one a seed.
+
+    Args:
+        networks: the members' networks, alike but for their parameters; copied.
+        loss: the objective of one learner.
+        rule: how parameters are updated.
+        generators: one a member, for whatever the update rule draws.
+        chunk_size: members stepped together. None measures which number is fastest: more
+            share the cost of each operation, fewer stay in the processor's cache. The
+            results are the same.
+
+    Attributes:
+        network: a network of the members' kind, for its declaration; its own parameter
+            values mean nothing.
+        rows: the parameters, one padded row a member; see `Flat`.
+        gradients: the gradients of the last step, in the same places.
+        frozen: which members have diverged and no longer move, [members] bool.
+        apart: whether each member has an optimizer of its own, because the base optimizer
+            would mix members.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        loss: Loss,
+        rule: UpdateRule,
+        generators: Sequence[torch.Generator],
+        chunk_size: int | None = None,
+    ) -> None:
+        self.network = networks[0]
+        self._flat = Flat(self.network)
+        self._loss = loss
+        self._rule = rule
+        self._generators = list(generators)
+        self._chunk_size = chunk_size
+        self.apart = mixes_members(rule)
+        self.rows = torch.zeros(len(networks), self._flat.padded)
+        for row, network in zip(self.rows, networks, strict=True):
+            for name, view in self._flat.views(row.unsqueeze(0)).items():
+                view[0].copy_(network.get_parameter(name).detach())
+        self.gradients = torch.zeros_like(self.rows)
+        self._safe = self.rows.clone()
+        self.frozen = torch.zeros(len(networks), dtype=torch.bool)
+        self._chunks: list[_Chunk] = []
+
+    def __len__(self) -> int:
+        """The number of members."""
+        return len(self.rows)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """The parameters: name to a view [members, *shape]."""
+        return self._flat.views(self.rows)
+
+    def gradient_views(self) -> dict[str, Tensor]:
+        """The gradients of the last step: name to a view [members, *shape]."""
+        return self._flat.views(self.gradients)
+
+    def learn(self, *batches: Tensor) -> dict[str, Tensor]:
+        """Take one update a batch, in order.
+
+        Args:
+            batches: the loss's arguments, each [members, updates, ...].
+
+        Returns:
+            ``"loss"`` and the loss's named tensors, each [members, updates, ...], computed
+            before the update that follows from them. A frozen member's are computed from
+            its frozen parameters.
+        """
+        if not self._chunks:
+            self._chunks = self._divide(batches)
+        parts = [chunk.learn(batches, self.frozen, self._safe) for chunk in self._chunks]
+        return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+    def mark_safe(self) -> None:
+        """Remember the present parameters as those that a diverging member falls back to."""
+        keep = ~self.frozen
+        self._safe[keep] = self.rows[keep]
+
+    @property
+    def safe_parameters(self) -> dict[str, Tensor]:
+        """The parameters at the last `mark_safe`: name to a view [members, *shape]."""
+        return self._flat.views(self._safe)
+
+    def freeze_diverged(self, losses: Tensor) -> Tensor:
+        """Freeze the members whose losses or parameters are not finite.
+
+        A member so marked goes back to the parameters of the last `mark_safe` and keeps
+        them; its siblings are what they would have been.
+
+        Args:
+            losses: what `learn` gave, [members, updates].
+
+        Returns:
+            Which members were frozen by this call, [members] bool.
+        """
+        extremes = torch.stack([self.rows.amin(dim=1), self.rows.amax(dim=1)], dim=1)
+        finite = torch.cat([losses, extremes], dim=1).isfinite().all(dim=1)
+        new = ~finite & ~self.frozen
+        self.frozen |= new
+        self.rows[new] = self._safe[new]
+        return new
+
+    def evaluate(self, function: Callable[..., Any], *inputs: Tensor) -> Any:
+        """Apply a function of one learner to every member, without gradients.
+
+        Args:
+            function: takes `Forward` and one member's inputs, gives tensors.
+            inputs: each [members, ...].
+
+        Returns:
+            What the function gives, with a leading member axis on every tensor.
+        """
+        with torch.no_grad():
+            return vmap(self._bind(function))(self.parameters(), *inputs)
+
+    def features(self, member: int, inputs: Tensor) -> dict[str, Tensor]:
+        """One member's hidden activations.
+
+        Args:
+            member: which one.
+            inputs: [examples, ...].
+
+        Returns:
+            Hidden layer name to activations [examples, features].
+        """
+        own = {name: value[member] for name, value in self.parameters().items()}
+        with torch.no_grad(), _Tap(self.network, self.network.hidden_layers) as tap:
+            functional_call(self.network, own, (inputs,))
+            return dict(tap.features)
+
+    def _bind(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Turn a function of (forward, *args) into one of (parameters, *args)."""
+
+        def bound(parameters: dict[str, Tensor], *args: Tensor) -> Any:
+            def forward(*inputs: Tensor) -> Any:
+                return functional_call(self.network, parameters, inputs)
+
+            return function(forward, *args)
+
+        return bound
+
+    def _divide(self, batches: Sequence[Tensor]) -> list[_Chunk]:
+        size = self._chunk_size or self._fastest_chunk_size(batches)
+        if size > 1 and not self._independent(min(size, len(self)), batches):
+            size = 1
+        count = -(-len(self) // size)
+        bounds = [i * len(self) // count for i in range(count + 1)]
+        return [
+            self._chunk(slice(a, b), self.rows, self.gradients, self._generators)
+            for a, b in zip(bounds, bounds[1:], strict=False)
+        ]
+
+    def _trial(self, members: slice) -> _Chunk:
+        """A chunk of copies of some members, to try things on."""
+        rows = self.rows.clone()
+        generators = [torch.Generator().manual_seed(0) for _ in rows]
+        return self._chunk(members, rows, torch.zeros_like(rows), generators)
+
+    def _independent(self, size: int, batches: Sequence[Tensor]) -> bool:
+        """Whether a member's gradients are the same to the bit in a chunk and alone.
+
+        They are where every operation treats the rows of a stack alike. Some kernels do not
+        (torch's sigmoid and SiLU round an array's last few elements differently); a network
+        that uses those is trained a member at a time.
+        """
+        batch = [value[:, 0] for value in batches]
+        with torch.no_grad():
+            together = self._trial(slice(0, size))
+            together.compute_gradients([value[:size] for value in batch])
+            for member in range(size):
+                alone = self._trial(slice(member, member + 1))
+                alone.compute_gradients([value[member : member + 1] for value in batch])
+                if not torch.equal(alone.gradients[0], together.gradients[member]):
+                    return False
+        return True
+
+    def _chunk(
+        self,
+        members: slice,
+        rows: Tensor,
+        gradients: Tensor,
+        generators: Sequence[torch.Generator],
+    ) -> _Chunk:
+        return _Chunk(
+            members,
+            rows[members],
+            gradients[members],
+            list(generators[members]),
+            self._flat,
+            self.network,
+            self._bind(self._loss),
+            self._rule,
+            self.apart,
+        )
+
+    def _fastest_chunk_size(self, batches: Sequence[Tensor]) -> int:
+        """Time a few updates of copies of the first members, for powers of two."""
+        sizes = [1 << k for k in range(len(self).bit_length())]
+        if len(sizes) == 1 or self.apart:
+            return 1 if len(sizes) == 1 else len(self)
+        times = {}
+        for size in sizes:
+            trial = self._trial(slice(0, size))
+            one = [batch[:, :1] for batch in batches]
+            rounds = []
+            for _ in range(5):
+                start = time.perf_counter()
+                for _ in range(8):
+                    trial.learn(one, self.frozen, self._safe)
+                rounds.append(time.perf_counter() - start)
+            times[size] = min(rounds) / size
+        return min(times, key=times.__getitem__)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides the members' future; plain values and tensors.
+
+        The chunks are a matter of speed; the state is the same however members are divided
+        only if the same division is used to load it, so it is part of the state.
+        """
+        return {
+            "rows": self.rows,
+            "safe": self._safe,
+            "frozen": self.frozen,
+            "generators": [generator.get_state() for generator in self._generators],
+            "chunks": [
+                {
+                    "first": chunk.members.start,
+                    "last": chunk.members.stop,
+                    "optimizer": chunk.optimizer.state_dict(),
+                }
+                for chunk in self._chunks
+            ],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave, for the same members, loss and rule."""
+        self.rows.copy_(state["rows"])
+        self._safe.copy_(state["safe"])
+        self.frozen.copy_(state["frozen"])
+        self._chunks = []
+        for chunk_state in state["chunks"]:
+            members = slice(chunk_state["first"], chunk_state["last"])
+            chunk = self._chunk(members, self.rows, self.gradients, self._generators)
+            chunk.optimizer.load_state_dict(chunk_state["optimizer"])
+            self._chunks.append(chunk)
+        for generator, value in zip(self._generators, state["generators"], strict=True):
+            generator.set_state(value)
+
+
+class _Tap:
+    """Collects a network's hidden activations while it is open."""
+
+    def __init__(self, network: Network, layers: Sequence[HiddenLayer]) -> None:
+        self._network = network
+        self._layers = layers
+        self.features: dict[str, Tensor] = {}
+
+    def __enter__(self) -> _Tap:
+        def keep(name: str) -> Callable[..., None]:
+            def hook(_module: Any, _inputs: Any, output: Tensor) -> None:
+                self.features[name] = output
+
+            return hook
+
+        self._handles = [
+            self._network.get_submodule(layer.activation).register_forward_hook(keep(layer.name))
+            for layer in self._layers
+        ]
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+
+class _Chunk:
+    """Members stepped together."""
+
+    def __init__(
+        self,
+        members: slice,
+        rows: Tensor,
+        gradients: Tensor,
+        generators: Sequence[torch.Generator],
+        flat: Flat,
+        template: Network,
+        loss: Callable[..., tuple[Tensor, dict[str, Tensor]]],
+        rule: UpdateRule,
+        apart: bool,
+    ) -> None:
+        self.members = members
+        self._rows = rows
+        self.gradients = gradients
+        rows.grad = gradients
+        self._flat = flat
+        self._template = template
+        self._loss = loss
+        self._tapped = template.hidden_layers if rule.needs_features else ()
+        self._features: dict[str, Tensor] = {}
+        self._parameters = flat.views(rows)
+        self._keys: list[str] = []
+        self._recordings: dict[Any, Callable[..., tuple[Tensor, ...]]] = {}
+        self.optimizer = StackedOptimizer(
+            rule, rows, flat, template, generators, apart, lambda: self._features
+        )
+
+    def learn(self, batches: Sequence[Tensor], frozen: Tensor, safe: Tensor) -> dict[str, Tensor]:
+        own = [batch[self.members].transpose(0, 1).contiguous() for batch in batches]
+        still = torch.nonzero(frozen[self.members]).flatten()
+        safe = safe[self.members][still]
+        results = []
+        with torch.no_grad():
+            for batch in zip(*own, strict=True):
+                outputs = self.compute_gradients(batch)
+                for layer, value in zip(self._tapped, outputs, strict=False):
+                    self._features[layer.name] = value
+                results.append(outputs[len(self._tapped) :])
+                self.optimizer.step()
+                if len(still):
+                    self._rows[still] = safe
+        stacked = [torch.stack(values, dim=1) for values in zip(*results, strict=True)]
+        return dict(zip(self._keys, stacked, strict=True))
+
+    def compute_gradients(self, batch: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Fill the gradients for one batch; return features if asked for, then results."""
+        key = tuple((value.shape, value.dtype) for value in batch)
+        inputs = [*self._parameters.values(), *batch]
+        if key not in self._recordings:
+            gradients = self._flat.views(self.gradients)
+            self._recordings[key] = record(self._compute, inputs, list(gradients.values()))
+        return self._recordings[key](*inputs)
+
+    def _compute(self, *inputs: Tensor) -> Sequence[Tensor]:
+        """Gradients of every member, then features if asked for, loss and named tensors."""
+        names = list(self._parameters)
+        values = [value.detach().requires_grad_() for value in inputs[: len(names)]]
+
+        def one(parameters: dict[str, Tensor], *batch: Tensor) -> Any:
+            with _Tap(self._template, self._tapped) as tap:
+                loss, named = self._loss(parameters, *batch)
+            return loss, named, [tap.features[layer.name] for layer in self._tapped]
+
+        parameters = dict(zip(names, values, strict=True))
+        with torch.enable_grad():
+            losses, named, features = vmap(one)(parameters, *inputs[len(names) :])
+            gradients = torch.autograd.grad(losses.sum(), values, materialize_grads=True)
+        self._keys = ["loss", *named]
+        features = [value.flatten(1, -2) for value in features]
+        return [*gradients, *(value.detach() for value in (*features, losses, *named.values()))]

@@ -1,0 +1,127 @@
+"""The supervised learner: classification or regression on a stream, one update a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from clrl.agents.networks import Network
+from clrl.agents.optim.rule import UpdateRule
+from clrl.agents.options import SupervisedOptions
+from clrl.agents.population import Forward, Population
+from clrl.seeding import derived_seed
+
+
+def classification_loss(forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy of one learner.
+
+    Args:
+        forward: maps inputs [batch, inputs] to logits [batch, classes].
+        x: inputs.
+        y: labels [batch], int64 in [0, classes).
+
+    Returns:
+        The mean cross-entropy in nats, and ``"accuracy"``: the fraction of examples whose
+        largest logit is the label's.
+    """
+    logits = forward(x)
+    chosen = torch.log_softmax(logits, dim=-1).gather(-1, y.unsqueeze(-1))
+    accuracy = (logits.argmax(dim=-1) == y).to(logits.dtype).mean()
+    return -chosen.mean(), {"accuracy": accuracy}
+
+
+def regression_loss(forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Squared error of one learner.
+
+    Args:
+        forward: maps inputs [batch, inputs] to predictions [batch, outputs].
+        x: inputs.
+        y: targets [batch, outputs].
+
+    Returns:
+        The mean squared error, and nothing beside it.
+    """
+    return (forward(x) - y).square().mean(), {}
+
+
+_LOSSES = {"classification": classification_loss, "regression": regression_loss}
+
+
+class Supervised:
+    """A population of learners of one supervised problem.
+
+    Args:
+        seeds: one a member.
+        kind: the problem's kind, which fixes the loss.
+        make_network: makes one network from the generator of its initial parameters.
+        rule: how parameters are updated.
+        options: batch size and how often extra quantities are sampled.
+        chunk_size: see `Population`.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        kind: Literal["classification", "regression"],
+        make_network: Callable[[torch.Generator], Network],
+        rule: UpdateRule,
+        options: SupervisedOptions,
+        chunk_size: int | None = None,
+    ) -> None:
+        def generators(purpose: str) -> list[torch.Generator]:
+            return [torch.Generator().manual_seed(derived_seed(s, purpose)) for s in seeds]
+
+        self.options = options
+        self._loss = _LOSSES[kind]
+        self.population = Population(
+            [make_network(generator) for generator in generators("network")],
+            self._loss,
+            rule,
+            generators("update"),
+            chunk_size,
+        )
+
+    def learn(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Learn examples in order, ``batch_size`` an update.
+
+        Args:
+            x: inputs [members, examples, inputs], the number of examples a multiple of the
+                batch size.
+            y: labels [members, examples] or targets [members, examples, outputs].
+
+        Returns:
+            ``"loss"`` and, for classification, ``"accuracy"``: [members, updates], each
+            measured before the update.
+        """
+        x, y = (
+            value.view(len(value), -1, self.options.batch_size, *value.shape[2:])
+            for value in (x, y)
+        )
+        return self.population.learn(x, y)
+
+    def last_batch_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """The present loss on the last batch of what was just learned.
+
+        Args:
+            x: as given to `learn`.
+            y: as given to `learn`.
+
+        Returns:
+            Losses [members].
+        """
+        last = self.options.batch_size
+        losses: Tensor = self.population.evaluate(
+            lambda forward, *batch: self._loss(forward, *batch)[0], x[:, -last:], y[:, -last:]
+        )
+        return losses
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides the learners' future."""
+        return self.population.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.population.load_state_dict(state)

@@ -1,0 +1,276 @@
+"""The command line: ``clrl list``, ``run``, ``suite``, ``tensorboard`` and ``bench``.
+
+Exit status: 0 when all went well, 1 when a run failed, 2 for a user's mistake, 130 after
+Ctrl-C. Nothing heavy is imported before it is known to be needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
+
+from annotated_types import Ge, Le
+
+from clrl import __version__, arguments
+from clrl.errors import UsageError
+from clrl.options import PositiveInt
+from clrl.record import EVENTS
+from clrl.values import Place, build, suggestion
+
+if TYPE_CHECKING:
+    from clrl.suite import Suite
+
+T = TypeVar("T")
+
+MISTAKE = 2
+INTERRUPTED = 130
+TABLES = {
+    "benchmarks": "clrl.envs.benchmarks:BENCHMARKS",
+    "agents": "clrl.agents.table:AGENTS",
+    "optimizers": "clrl.agents.optim.table:OPTIMIZERS",
+    "addons": "clrl.agents.optim.table:ADDONS",
+    "networks": "clrl.agents.table:NETWORKS",
+    "metrics": "clrl.metrics.table:METRICS",
+}
+KINDS = (*TABLES, "suites")
+
+
+@dataclass(frozen=True)
+class ListArguments:
+    """Show what can be named.
+
+    Attributes:
+        kind: which table; all of them unless given.
+        json: print JSON.
+    """
+
+    kind: str = field(
+        default="all", metadata={"positional": True, "metavar": "{" + ",".join(KINDS) + "}"}
+    )
+    json: bool = field(default=False, metadata={"switch": True})
+
+
+@dataclass(frozen=True)
+class SuiteArguments:
+    """Carry out a suite; runs that are finished already are not done again.
+
+    Attributes:
+        suite: a suite's name (see clrl list suites) or a YAML file.
+        out: the folder for results; runs/NAME unless given.
+        workers: processes side by side; one a core unless given.
+        seeds: seeds in place of the suite's, such as 0-9 or 0,2,5-7.
+        steps: examples a learner in place of the suite's.
+    """
+
+    suite: str = field(metadata={"positional": True, "metavar": "NAME|FILE"})
+    out: str | None = field(default=None, metadata={"metavar": "DIR"})
+    workers: PositiveInt | None = field(default=None, metadata={"metavar": "WHOLE"})
+    seeds: str | None = field(default=None, metadata={"metavar": "SEEDS"})
+    steps: PositiveInt | None = field(default=None, metadata={"metavar": "WHOLE"})
+
+
+@dataclass(frozen=True)
+class TensorBoardArguments:
+    """Show a folder's curves in TensorBoard, to this machine alone.
+
+    Attributes:
+        folder: the folder of a suite or a run.
+        port: where TensorBoard listens.
+    """
+
+    folder: str = field(default="runs", metadata={"positional": True, "metavar": "DIR"})
+    port: Annotated[int, Ge(1), Le(65535)] = field(default=6006, metadata={"metavar": "PORT"})
+
+
+@dataclass(frozen=True)
+class BenchArguments:
+    """Measure the speed of streams against a plain PyTorch loop.
+
+    Attributes:
+        what: what to measure.
+    """
+
+    what: Literal["streams"] = field(default="streams", metadata={"positional": True})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out a command line.
+
+    Args:
+        argv: the arguments; the process's own unless given.
+
+    Returns:
+        The exit status.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except UsageError as error:
+        complain(str(error))
+        return MISTAKE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, as in `clrl list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except SystemExit as end:  # after printing help
+        return int(end.code or 0)
+
+
+def complain(message: str) -> None:
+    """Print one line of error."""
+    print("clrl: error:", " ".join(message.split()), file=sys.stderr)
+
+
+def _dispatch(words: list[str]) -> int:
+    commands: dict[str, tuple[Callable[[list[str]], int], str]] = {
+        "list": (list_command, "show what can be named"),
+        "run": (run_command, "train one learner on one benchmark, over seeds"),
+        "suite": (suite_command, "carry out a table of runs"),
+        "tensorboard": (tensorboard_command, "show the curves of a folder"),
+        "bench": (bench_command, "measure speed"),
+    }
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: clrl COMMAND [OPTIONS]\n")
+        for name, (_, summary) in commands.items():
+            print(f"  {name:<12} {summary}")
+        print("\nclrl COMMAND --help shows a command's options; clrl --version the version.")
+        return 0
+    if words[0] == "--version":
+        print(f"clrl {__version__}")
+        return 0
+    if words[0] not in commands:
+        known = [*commands, "--help", "--version"]
+        raise UsageError(f"unknown command {words[0]!r}; {suggestion(words[0], known)}")
+    return commands[words[0]][0](words[1:])
+
+
+def _read(spec: type[T], argv: list[str], command: str) -> T:
+    """Read and check the options of a command without choices."""
+    given = arguments.parse(spec, argv, f"clrl {command}")
+    return cast(T, build(spec, given, Place()))
+
+
+def list_command(argv: list[str]) -> int:
+    """``clrl list``."""
+    options = _read(ListArguments, argv, "list")
+    if options.kind not in (*KINDS, "all"):
+        raise UsageError(f"unknown kind {options.kind!r}; {suggestion(options.kind, [*KINDS])}")
+    listed = {kind: _rows(kind) for kind in KINDS if options.kind in (kind, "all")}
+    if options.json:
+        print(json.dumps(listed, indent=2))
+        return 0
+    for kind, rows in listed.items():
+        if options.kind == "all":
+            print(f"{kind}:")
+        width = max((len(row["name"]) for row in rows), default=0)
+        for row in rows:
+            origin = "" if row["source"] == "built in" else f" [{row['source']}]"
+            print(f"  {row['name']:<{width}}  {row['summary']}{origin}")
+    return 0
+
+
+def _rows(kind: str) -> list[dict[str, str]]:
+    if kind == "suites":
+        from clrl import suite
+
+        return [
+            {
+                "name": name,
+                "summary": " ".join(str(suite.read(name)[1].get("description", "")).split()),
+                "source": "built in",
+            }
+            for name in suite.names()
+        ]
+    module, _, name = TABLES[kind].partition(":")
+    return [
+        {"name": entry.name, "summary": entry.summary, "source": entry.source}
+        for entry in getattr(importlib.import_module(module), name)
+    ]
+
+
+def run_command(argv: list[str]) -> int:
+    """``clrl run``."""
+    from clrl import suite
+    from clrl.choices import read_run
+
+    config, options = read_run(argv)
+    table = suite.single(config, options.seeds)
+    out = options.out or f"runs/{next(iter(table.benchmarks))}"
+    return _carry_out(table, Path(out), options.workers)
+
+
+def suite_command(argv: list[str]) -> int:
+    """``clrl suite``."""
+    from clrl import suite
+
+    options = _read(SuiteArguments, argv, "suite")
+    overrides = {"seeds": options.seeds, "steps": options.steps}
+    table = suite.load(
+        options.suite, {key: value for key, value in overrides.items() if value is not None}
+    )
+    return _carry_out(table, Path(options.out or f"runs/{table.name}"), options.workers)
+
+
+def _carry_out(table: Suite, out: Path, workers: int | None) -> int:
+    from rich.console import Console
+
+    from clrl import suite
+    from clrl.launch.local import Interrupted, default_workers
+    from clrl.launch.progress import seeds_text
+    from clrl.report.table import print_tables
+
+    try:
+        failures = suite.carry_out(table, out, workers or default_workers(), Console(stderr=True))
+    except Interrupted:
+        complain(f"interrupted; the same command again does what is left in {out}")
+        return INTERRUPTED
+    print_tables(out)
+    print(f"Curves: clrl tensorboard {shlex.quote(str(out))}")
+    print(f"Files:  {out}/BENCHMARK/LEARNER/seed-K/metrics.jsonl")
+    for message in dict.fromkeys(failure.message for failure in failures if failure.mistake):
+        complain(message)
+    for failure in failures:
+        if not failure.mistake:
+            complain(f"{failure.label} {seeds_text(failure.seeds)}: {failure.message}")
+    if not failures:
+        return 0
+    return MISTAKE if all(failure.mistake for failure in failures) else 1
+
+
+def tensorboard_command(argv: list[str]) -> int:
+    """``clrl tensorboard``: becomes TensorBoard's own program."""
+    options = _read(TensorBoardArguments, argv, "tensorboard")
+    folder = Path(options.folder)
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: expected a folder with runs; there is no such folder")
+    if next(folder.rglob(EVENTS + "*"), None) is None:
+        raise UsageError(f"{folder}: expected a folder with runs; it holds no event files")
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", options.port))
+        except OSError as error:
+            raise UsageError(
+                f"--port {options.port}: {error.strerror}; choose another --port"
+            ) from error
+    print(f"http://127.0.0.1:{options.port}/   (Ctrl-C ends it)", flush=True)
+    command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(folder)]
+    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
+
+
+def bench_command(argv: list[str]) -> int:
+    """``clrl bench``."""
+    _read(BenchArguments, argv, "bench")
+    from clrl.bench import streams
+
+    streams.main()
+    return 0

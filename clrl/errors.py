@@ -1,0 +1,9 @@
+"""The one exception that stands for a user's mistake."""
+
+
+class UsageError(Exception):
+    """Something the user asked for cannot be done as asked.
+
+    The message is one line that names the file (or option), the key and what was
+    expected. The command line prints it and exits with status 2; no traceback.
+    """

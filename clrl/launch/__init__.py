@@ -1,0 +1,1 @@
+"""How populations are carried out: one process each, one torch thread a process."""

@@ -1,0 +1,55 @@
+"""What there is to do: populations, cut into jobs that keep every worker busy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from clrl.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Job:
+    """Runs that differ in nothing but their seed, trained together by one worker.
+
+    Attributes:
+        label: what the user calls it, ``benchmark/learner``.
+        config: the configuration of every run.
+        folders: each seed's folder.
+    """
+
+    label: str
+    config: RunConfig
+    folders: dict[int, Path]
+
+    @property
+    def size(self) -> int:
+        """Examples that all members together will see."""
+        return self.config.steps * len(self.folders)
+
+
+def share_out(populations: Sequence[Job], workers: int) -> list[Job]:
+    """Cut populations so that no worker is left without work before the end.
+
+    Members are independent, so that cutting never changes a result; but a population
+    that is trained whole costs less than its parts. So as many populations as go evenly
+    into the workers stay whole and come first, and each of the rest is cut into as many
+    parts as there are workers.
+
+    Args:
+        populations: what there is to do.
+        workers: how many jobs run side by side.
+
+    Returns:
+        The jobs in the order in which to start them.
+    """
+    whole = len(populations) // workers * workers
+    jobs = list(populations[:whole])
+    for population in populations[whole:]:
+        seeds = list(population.folders)
+        parts = min(workers, len(seeds))
+        for part in range(parts):
+            mine = seeds[part * len(seeds) // parts : (part + 1) * len(seeds) // parts]
+            jobs.append(replace(population, folders={k: population.folders[k] for k in mine}))
+    return jobs

@@ -1,0 +1,1 @@
+"""From runs to conclusions: aggregates over seeds and tables."""

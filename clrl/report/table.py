@@ -1,0 +1,217 @@
+"""The table at the end of a suite: a row a learner, mean and interval over seeds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from clrl import record
+from clrl.report.aggregate import bootstrap_interval, mean
+
+WIDTH = 100
+"""Columns of the table where there is no terminal."""
+
+Row = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A column of the table.
+
+    Attributes:
+        title: its heading.
+        tag: where the value is in ``metrics.jsonl``.
+        when: ``whole`` is the mean over the run, ``end`` the last value.
+        percent: whether the value is a share, to be shown in percent.
+    """
+
+    title: str
+    tag: str
+    when: Literal["whole", "end"]
+    percent: bool = False
+
+    def of(self, rows: Sequence[Row]) -> float | None:
+        """The figure of one run, or None where the run has none."""
+        if self.when == "end":
+            values = [row[self.tag] for row in rows if row.get(self.tag) is not None]
+            return values[-1] if values else None
+        return weighted_mean(rows, self.tag)
+
+
+Line = tuple[tuple[str, str], int, dict[Figure, tuple[str, str]]]
+"""A learner's label with a remark, the number of its seeds, and its cells."""
+
+_NETWORK = "plasticity/network/"
+_PLASTICITY = (
+    Figure("dead units %", _NETWORK + "dead_units", "end", percent=True),
+    Figure("effective rank", _NETWORK + "effective_rank", "end"),
+    Figure("gradient norm", _NETWORK + "grad_norm", "end"),
+    Figure("weight magnitude", _NETWORK + "weight_magnitude", "end"),
+)
+_CLASSIFICATION = (
+    Figure("online accuracy %", "online/accuracy", "whole", percent=True),
+    Figure("last task %", "task/accuracy", "end", percent=True),
+    *_PLASTICITY,
+)
+_REGRESSION = (
+    Figure("online loss", "online/loss", "whole"),
+    Figure("last task loss", "task/loss", "end"),
+    *_PLASTICITY,
+)
+
+
+def weighted_mean(rows: Sequence[Row], tag: str) -> float | None:
+    """Mean of a window's figure over a run, each window weighted by its length.
+
+    Args:
+        rows: the run's lines; a window goes from the line before that has the tag.
+        tag: which figure; lines without it, or with null, are left out.
+
+    Returns:
+        The mean, or None where no line has the tag.
+    """
+    total = weight = last = 0.0
+    for row in rows:
+        step, value = row["step"] or 0.0, row.get(tag)
+        if tag not in row:
+            continue
+        if value is not None:
+            total += value * (step - last)
+            weight += step - last
+        last = step
+    return total / weight if weight else None
+
+
+def print_tables(folder: Path, console: Console | None = None) -> None:
+    """Print one table for each benchmark of a suite's folder.
+
+    A run that diverged counts up to the step where it did; how many did is said beside
+    the learner. Runs that are not over are left out.
+
+    Args:
+        folder: the suite's folder.
+        console: where to; standard output unless given.
+    """
+    if console is None:
+        console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    runs = [path for path in record.run_folders(folder) if _state(path) in record.DONE]
+    for benchmark, of_benchmark in itertools.groupby(runs, lambda path: path.parent.parent):
+        learners = {
+            learner.name: list(of_learner)
+            for learner, of_learner in itertools.groupby(of_benchmark, lambda path: path.parent)
+        }
+        for table in benchmark_tables(benchmark.name, learners, console.width):
+            console.print(table)
+
+
+def benchmark_tables(benchmark: str, learners: dict[str, list[Path]], width: int) -> list[Table]:
+    """The table of one benchmark, cut into several below each other where it is too wide.
+
+    Args:
+        benchmark: its label.
+        learners: label to the folders of finished runs.
+        width: columns to fit into; an interval goes below its mean where that is needed.
+
+    Returns:
+        Tables to print.
+    """
+    metrics = {
+        label: [record.read_metrics(folder / record.METRICS) for folder in folders]
+        for label, folders in learners.items()
+    }
+    classifies = any(
+        "online/accuracy" in row for runs in metrics.values() for rows in runs for row in rows
+    )
+    lines: list[Line] = []
+    for label, runs in metrics.items():
+        diverged = sum(_state(folder) == "diverged" for folder in learners[label])
+        name = (label, f"({diverged} diverged)" if diverged else "")
+        cells = {
+            figure: summary(figure, runs)
+            for figure in (_CLASSIFICATION if classifies else _REGRESSION)
+        }
+        lines.append((name, len(runs), cells))
+    return _fitted(benchmark, lines, list(lines[0][2]), width)
+
+
+def summary(figure: Figure, runs: Sequence[Sequence[Row]]) -> tuple[str, str]:
+    """A cell: mean over seeds, and its 95% bootstrap interval.
+
+    Args:
+        figure: what to show.
+        runs: the lines of each seed's run.
+
+    Returns:
+        The mean and the interval as text; the interval is empty for a single seed, and
+        the mean is a dash where no run has the figure.
+    """
+    found = [figure.of(rows) for rows in runs]
+    scale = 100 if figure.percent else 1
+    values = [value * scale for value in found if value is not None and math.isfinite(value)]
+    if not values:
+        return "-", ""
+    low, high = (float(bound) for bound in bootstrap_interval(values))
+    middle = float(mean(values))
+    digits = 1 if figure.percent else _decimals(middle)
+    if math.isnan(low):
+        return f"{middle:.{digits}f}", ""
+    return f"{middle:.{digits}f}", f"[{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _decimals(value: float) -> int:
+    """Decimals that show three digits of a value, or two of a small one."""
+    if value == 0:
+        return 1
+    magnitude = math.floor(math.log10(abs(value)))
+    return max(0, 2 - magnitude if magnitude >= -1 else 1 - magnitude)
+
+
+def _state(folder: Path) -> str:
+    return str(record.read_status(folder).get("state"))
+
+
+def _fitted(
+    benchmark: str, lines: Sequence[Line], figures: Sequence[Figure], width: int
+) -> list[Table]:
+    for narrow in (False, True):
+        table = _table(benchmark, lines, figures, narrow)
+        if Console(width=1000).measure(table).maximum <= width:
+            return [table]
+    if len(figures) == 1:
+        return [table]
+    half = (len(figures) + 1) // 2
+    parts = (figures[:half], figures[half:])
+    return [table for part in parts for table in _fitted(benchmark, lines, part, width)]
+
+
+def _table(benchmark: str, lines: Sequence[Line], figures: Sequence[Figure], narrow: bool) -> Table:
+    """The table of some figures; a narrow one has the second part of a cell below the first."""
+    table = Table(
+        title=f"{benchmark}: mean over seeds [95% interval]",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1 if narrow else 2, 0, 0),
+    )
+    table.add_column("learner", overflow="fold")
+    table.add_column("seeds", no_wrap=True)
+    for figure in figures:
+        head, _, rest = figure.title.partition(" ")
+        table.add_column(f"{head}\n{rest}" if narrow else figure.title, no_wrap=True)
+    for name, seeds, by_figure in lines:
+        cells = [name, (str(seeds), ""), *(by_figure[figure] for figure in figures)]
+        if narrow:
+            texts = ["\n".join(filter(None, cell)).replace(", ", ",") for cell in cells]
+        else:
+            texts = [" ".join(filter(None, cell)) for cell in cells]
+        table.add_row(*(Text(text) for text in texts))
+    return table

@@ -1,0 +1,290 @@
+"""The one loop: experience in, updates, measurements out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clrl.agents.networks import Network
+from clrl.agents.optim.rule import UpdateRule
+from clrl.agents.optim.table import ADDONS, OPTIMIZERS
+from clrl.agents.supervised import Supervised
+from clrl.agents.table import AGENTS, NETWORKS
+from clrl.config import RunConfig
+from clrl.diagnostics import PROBE_EXAMPLES, Diagnostics
+from clrl.envs.benchmarks import BENCHMARKS
+from clrl.envs.streams.base import Stream
+from clrl.errors import UsageError
+from clrl.options import as_keywords
+
+
+class Sink(Protocol):
+    """Where one run's measurements go."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Take the values measured at a step."""
+
+
+def update_rule(config: RunConfig) -> UpdateRule:
+    """The update rule that a configuration describes."""
+    return UpdateRule(
+        OPTIMIZERS.find(config.optimizer.name).load(),
+        as_keywords(config.optimizer.options),
+        [(ADDONS.find(addon.name).load(), as_keywords(addon.options)) for addon in config.addons],
+    )
+
+
+class Training:
+    """A population of runs that differ in nothing but their seed.
+
+    The loop hands each member its own stream, lets the agent learn a block of examples and
+    adds up what it measured. At every ``log_every`` examples and at every change of task the
+    sums become one line a member.
+
+    Args:
+        config: what a run is.
+        seeds: one a member.
+
+    Raises:
+        UsageError: the batch size does not divide ``steps``, ``log_every`` or the task
+            length; or the benchmark's data cannot be had.
+    """
+
+    def __init__(self, config: RunConfig, seeds: Sequence[int]) -> None:
+        self.config = config
+        self.seeds = list(seeds)
+        make_stream = BENCHMARKS.find(config.benchmark.name).load()
+        options = as_keywords(config.benchmark.options)
+        self.streams: list[Stream] = [make_stream(seed, **options) for seed in self.seeds]
+        stream = self.streams[0]
+        make_network = NETWORKS.find(config.network.name).load()
+
+        def network(generator: torch.Generator) -> Network:
+            made: Network = make_network(
+                stream.input_size, stream.num_outputs, config.network.options, generator
+            )
+            return made
+
+        self.agent: Supervised = AGENTS.find(config.agent.name).load()(
+            self.seeds,
+            stream.kind,
+            network,
+            update_rule(config),
+            config.agent.options,
+            config.chunk_size,
+        )
+        self.diagnostics = Diagnostics(self.agent.population)
+        self.step = 0
+        self._buffers: dict[int, tuple[Tensor, Tensor]] = {}
+        self._window = _Sums(len(self.seeds))
+        self._task = _Sums(len(self.seeds))
+        self._samples = _Sums(len(self.seeds))
+        self._check_batch_size()
+
+    def _check_batch_size(self) -> None:
+        batch = self.agent.options.batch_size
+        lengths = {
+            "steps": self.config.steps,
+            "log_every": self.config.log_every,
+            "task_length": self.streams[0].task_length,
+        }
+        for name, length in lengths.items():
+            if length % batch:
+                raise UsageError(
+                    f"agent.batch_size: expected a divisor of {name} ({length}), got {batch}"
+                )
+
+    def run(
+        self,
+        sinks: Mapping[int, Sink],
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[int, str]:
+        """Train to the end.
+
+        Args:
+            sinks: seed to where its measurements go.
+            progress: called now and then with examples learned so far and in all, over all
+                members.
+
+        Returns:
+            Seed to ``"finished"`` or ``"diverged"``.
+        """
+        total = self.config.steps * len(self.seeds)
+        for _ in self.steps(sinks):
+            progress(self.step * len(self.seeds), total)
+        return {
+            seed: "diverged" if frozen else "finished"
+            for seed, frozen in zip(self.seeds, self._frozen(), strict=True)
+        }
+
+    def steps(self, sinks: Mapping[int, Sink]) -> Iterator[int]:
+        """Train block by block: yields the step after each block, up to the last."""
+        clock = _Clock(self.step)
+        while self.step < self.config.steps:
+            if self.step == 0:
+                self._write(sinks, self._begin_task())
+            self._learn_block()
+            values = self._at_boundary()
+            if values:
+                self._write(sinks, {**values, **clock.values(self.step, len(self.seeds))})
+            yield self.step
+
+    def _frozen(self) -> list[bool]:
+        frozen: list[bool] = self.agent.population.frozen.tolist()
+        return frozen
+
+    def _learn_block(self) -> None:
+        """Learn up to the next point at which something is measured."""
+        options, batch = self.agent.options, self.agent.options.batch_size
+        lengths = (
+            self.config.steps,
+            self.config.log_every,
+            self.streams[0].task_length,
+            options.diagnose_every * batch,
+        )
+        ahead = [length - self.step % length for length in lengths]
+        count = min(ahead)
+        x, y = self.next_examples(count)
+        results = self.agent.learn(x, y)
+        self.step += count
+        self._window.add(results)
+        self._task.add(results)
+        if ahead[-1] == count:
+            after = self.agent.last_batch_loss(x, y)
+            before = results["loss"][:, -1]
+            self._samples.add(
+                {
+                    **self.diagnostics.of_losses(before, after),
+                    **self.diagnostics.of_gradients(),
+                }
+            )
+        self.agent.population.freeze_diverged(results["loss"])
+
+    def next_examples(self, count: int) -> tuple[Tensor, Tensor]:
+        """Every member's next examples, [members, count, ...], in buffers that are reused."""
+        if count not in self._buffers:
+            stream, members = self.streams[0], len(self.streams)
+            x = torch.empty(members, count, stream.input_size)
+            if stream.kind == "classification":
+                y = torch.empty(members, count, dtype=torch.int64)
+            else:
+                y = torch.empty(members, count, stream.num_outputs)
+            self._buffers[count] = (x, y)
+        x, y = self._buffers[count]
+        for stream, own_x, own_y in zip(self.streams, x.numpy(), y.numpy(), strict=True):
+            stream.fill(own_x, own_y)
+        return x, y
+
+    def _at_boundary(self) -> dict[str, Tensor]:
+        """What is to be written at this step; nothing between boundaries."""
+        values: dict[str, Tensor] = {}
+        end = self.step == self.config.steps
+        if self.step % self.config.log_every == 0 or end:
+            values |= {f"online/{key}": value for key, value in self._window.means().items()}
+            values |= self._samples.means()
+            values |= self.diagnostics.of_weights()
+            self.agent.population.mark_safe()
+        length = self.streams[0].task_length
+        if self.step % length == 0 or end:
+            index = float((self.step - 1) // length)
+            values |= {f"task/{key}": value for key, value in self._task.means().items()}
+            values["task/index"] = torch.full((len(self.seeds),), index)
+        if self.step % length == 0 and not end:
+            values |= self._begin_task()
+        return values
+
+    def _begin_task(self) -> dict[str, Tensor]:
+        """The unit metrics at the start of a task, before any training on it."""
+        probes = [stream.probe(PROBE_EXAMPLES) for stream in self.streams]
+        probe = torch.from_numpy(np.stack(probes))
+        return self.diagnostics.of_features(probe)
+
+    def _write(self, sinks: Mapping[int, Sink], values: Mapping[str, Tensor]) -> None:
+        columns = {key: value.tolist() for key, value in values.items()}
+        for member, (seed, frozen) in enumerate(zip(self.seeds, self._frozen(), strict=True)):
+            if not frozen:
+                sinks[seed].write(
+                    self.step, {key: column[member] for key, column in columns.items()}
+                )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides the runs' future: agent, streams, windows, position."""
+        return {
+            "step": self.step,
+            "agent": self.agent.state_dict(),
+            "streams": [stream.state_dict() for stream in self.streams],
+            "window": self._window.state_dict(),
+            "task": self._task.state_dict(),
+            "samples": self._samples.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave, for the same configuration and seeds."""
+        self.step = state["step"]
+        self.agent.load_state_dict(state["agent"])
+        for stream, own in zip(self.streams, state["streams"], strict=True):
+            stream.load_state_dict(own)
+        self._window.load_state_dict(state["window"])
+        self._task.load_state_dict(state["task"])
+        self._samples.load_state_dict(state["samples"])
+
+
+class _Sums:
+    """Sums of measurements since the last time their means were taken, a member apart."""
+
+    def __init__(self, members: int) -> None:
+        self._members = members
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Add measurements, each [members] or [members, updates]."""
+        for key, value in values.items():
+            rows = value.double().reshape(self._members, -1)
+            before = self._sums.get(key, torch.zeros(self._members, dtype=torch.float64))
+            self._sums[key] = before + rows.sum(dim=1)
+        self._count += rows.shape[1]
+
+    def means(self) -> dict[str, Tensor]:
+        """Mean of each measurement, [members]; starts the sums anew."""
+        means = {key: value / self._count for key, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far."""
+        return {"sums": dict(self._sums), "count": self._count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self._sums, self._count = dict(state["sums"]), state["count"]
+
+
+class _Clock:
+    """Wall time and rate; the only measurements that differ between equal runs."""
+
+    def __init__(self, step: int) -> None:
+        self._first = (time.perf_counter(), step)
+
+    def values(self, step: int, members: int) -> dict[str, Tensor]:
+        elapsed = time.perf_counter() - self._first[0]
+        rate = (step - self._first[1]) / elapsed
+        return {
+            "time/elapsed": torch.full((members,), elapsed),
+            "time/steps_per_second": torch.full((members,), rate),
+        }
+
+
+def train(
+    config: RunConfig,
+    seeds: Sequence[int],
+    recorders: Mapping[int, Sink],
+    progress: Callable[[int, int], None],
+) -> dict[int, str]:
+    """Train a population from its beginning to its end; see `Training`."""
+    return Training(config, seeds).run(recorders, progress)

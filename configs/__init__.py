@@ -1,0 +1,1 @@
+"""Suites and paper presets: data only."""

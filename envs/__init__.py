@@ -1,0 +1,1 @@
+"""Where experience comes from, and how it changes (NumPy and Gymnasium, no torch)."""

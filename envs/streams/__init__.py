@@ -1,0 +1,1 @@
+"""Supervised streams whose task changes: seeded, endless, exactly repeatable."""

@@ -1,0 +1,113 @@
+"""The table at the end of a suite, on folders written by hand."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from clrl import record
+from clrl.report.table import Figure, print_tables, summary, weighted_mean
+
+DEAD = "plasticity/network/dead_units"
+
+
+def run(folder: Path, rows: list[dict[str, float]], state: str = "finished") -> None:
+    """A run's folder; each row holds its step."""
+    record.start_run(folder, int(folder.name[5:]), {}, "hash")
+    with record.Recorder(folder) as recorder:
+        for row in rows:
+            recorder.write(int(row["step"]), {tag: row[tag] for tag in row if tag != "step"})
+    record.end_run(folder, state)  # type: ignore[arg-type]
+
+
+def printed(folder: Path, width: int = 100) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    print_tables(folder, console)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return [line.rstrip() for line in text.splitlines()]
+
+
+def test_windows_weigh_by_their_length() -> None:
+    rows = [
+        {"step": 0, "other": 9.0},
+        {"step": 100, "a": 1.0},
+        {"step": 150, "other": 9.0},
+        {"step": 200, "a": 0.5},
+        {"step": 250, "a": 0.0},
+    ]
+    assert weighted_mean(rows, "a") == (100 * 1.0 + 100 * 0.5 + 50 * 0.0) / 250
+    assert weighted_mean(rows, "b") is None
+    assert weighted_mean([{"step": 10, "a": 1.0}, {"step": 20, "a": None}], "a") == 1.0
+
+
+def test_the_last_value_may_be_nought() -> None:
+    figure = Figure("dead", "a", "end", percent=True)
+    assert figure.of([{"step": 0, "a": 0.5}, {"step": 1, "a": 0.0}, {"step": 2, "b": 1.0}]) == 0.0
+    assert figure.of([{"step": 0, "b": 1.0}]) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "percent", "cell"),
+    [
+        ([0.912], True, ("91.2", "")),
+        ([0.5, 0.5, 0.5], True, ("50.0", "[50.0, 50.0]")),
+        ([12.34, 12.34], False, ("12.3", "[12.3, 12.3]")),
+        ([0.0865, 0.0865], False, ("0.086", "[0.086, 0.086]")),
+        ([0.001234], False, ("0.0012", "")),
+        ([1234.0], False, ("1234", "")),
+        ([0.0, 0.0], False, ("0.0", "[0.0, 0.0]")),
+        ([], False, ("-", "")),
+    ],
+)
+def test_cells(values: list[float], percent: bool, cell: tuple[str, str]) -> None:
+    figure = Figure("a", "a", "end", percent)
+    assert summary(figure, [[{"step": 1, "a": value}] for value in values]) == cell
+
+
+def test_a_row_a_learner_and_a_table_a_benchmark(tmp_path: Path) -> None:
+    digits = tmp_path / "digits"
+    for seed, accuracy in enumerate((0.5, 0.7)):
+        rows = [
+            {"step": 0, DEAD: 0.5},
+            {"step": 10, "online/accuracy": accuracy, "online/loss": 1.0, "task/accuracy": 1.0},
+            {"step": 10, DEAD: 0.25},
+        ]
+        run(digits / "adam" / f"seed-{seed}", rows)
+    run(digits / "sgd" / "seed-0", [{"step": 10, "online/accuracy": 0.25}], "diverged")
+    run(digits / "sgd" / "seed-1", [{"step": 10, "online/accuracy": 0.75}])
+    run(digits / "sgd" / "seed-2", [{"step": 10, "online/accuracy": 0.9}], "interrupted")
+    run(tmp_path / "line" / "adam" / "seed-0", [{"step": 10, "online/loss": 1.5}])
+    lines = printed(tmp_path, width=200)
+    assert lines[0] == "digits: mean over seeds [95% interval]"
+    assert lines[1].split("  ")[0] == "learner"
+    adam, sgd = lines[2], lines[3]
+    cells = "60.0 [50.0, 70.0] 100.0 [100.0, 100.0] 25.0 [25.0, 25.0] - - -"
+    assert adam.split() == ["adam", "2", *cells.split()]
+    assert sgd.split()[:5] == ["sgd", "(1", "diverged)", "2", "50.0"]
+    assert lines[4] == "line: mean over seeds [95% interval]"
+    assert "online loss" in lines[5]
+    assert lines[6].split() == ["adam", "1", "1.50", "-", "-", "-", "-", "-"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_nothing_is_cut_off(tmp_path: Path, width: int) -> None:
+    tags = ("online/accuracy", "task/accuracy", DEAD, "plasticity/network/effective_rank")
+    tags += ("plasticity/network/grad_norm", "plasticity/network/weight_magnitude")
+    for seed in (0, 1):
+        row = {"step": 10.0, **dict.fromkeys(tags, 0.125 + seed / 8)}
+        run(tmp_path / "b" / "continual-backprop" / f"seed-{seed}", [row])
+    lines = printed(tmp_path, width)
+    assert all(len(line) <= width for line in lines)
+    text = "\n".join(lines).replace(", ", ",")
+    assert "…" not in text
+    assert text.count("[12.5,25.0]") == 3
+    assert text.count("[0.125,0.250]") == 3
+    assert "continual-backprop" in text
+
+
+def test_nothing_finished_prints_nothing(tmp_path: Path) -> None:
+    run(tmp_path / "b" / "l" / "seed-0", [{"step": 1, "online/loss": 1.0}], "failed")
+    assert printed(tmp_path) == []

@@ -1,0 +1,277 @@
+"""Suites: what a file may say, what is said about mistakes, and the tables that come along."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from clrl import record, suite
+from clrl.agents.optim.options import AdamOptions
+from clrl.config import resolve
+from clrl.errors import UsageError
+from clrl.launch import local
+from clrl.values import Place
+
+SMALL = """
+description: Two learners.
+benchmark: {name: permuted-digits, task_length: 20}
+network: {name: mlp, widths: [4]}
+steps: 40
+log_every: 10
+seeds: 0-1
+learners:
+  sgd:
+    optimizer: sgd
+  adam:
+    optimizer: {name: adam, lr: 1e-3}
+    network: {name: mlp, widths: [8]}
+"""
+
+
+def write(folder: Path, text: str = SMALL) -> str:
+    path = folder / "small.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def edited(**changes: Any) -> dict[str, Any]:
+    """The small suite with other values; None takes a key out."""
+    content = {**yaml.safe_load(SMALL), **changes}
+    return {key: value for key, value in content.items() if value is not None}
+
+
+class TestReading:
+    def test_every_benchmark_with_every_learner_and_seed(self, tmp_path: Path) -> None:
+        small = suite.load(write(tmp_path))
+        assert (small.name, small.texts) == ("small", {"description": "Two learners."})
+        jobs = small.populations(tmp_path / "out")
+        assert [one.label for one in jobs] == ["permuted-digits/sgd", "permuted-digits/adam"]
+        assert jobs[1].folders == {
+            seed: tmp_path / "out" / "permuted-digits" / "adam" / f"seed-{seed}" for seed in (0, 1)
+        }
+        adam = jobs[1].config
+        assert adam.benchmark.options.task_length == 20
+        assert (adam.steps, adam.log_every) == (40, 10)
+        assert adam.optimizer.options == AdamOptions(lr=0.001)
+        assert adam.network.options.widths == (8,)
+        assert jobs[0].config.network.options.widths == (4,)
+
+    def test_several_benchmarks(self) -> None:
+        raw = edited(
+            benchmark=None,
+            benchmarks={"slow": "slow-regression", "fast": {"name": "permuted-digits"}},
+        )
+        found = suite.from_mapping(raw, Place("s.yaml"), "s")
+        labels = [one.label for one in found.populations(Path("out"))]
+        assert labels == ["slow/sgd", "slow/adam", "fast/sgd", "fast/adam"]
+
+    def test_the_command_line_overrides(self, tmp_path: Path) -> None:
+        found = suite.load(write(tmp_path), {"seeds": "5", "steps": "1e2"})
+        assert found.seeds == (5,)
+        assert {config.steps for config in found.learners.values()} == {100}
+
+    def test_what_is_kept_gives_the_same_suite(self, tmp_path: Path) -> None:
+        small = suite.load(write(tmp_path))
+        text = record.to_yaml(small.to_dict())
+        again = suite.from_mapping(yaml.safe_load(text), Place("kept"), "small")
+        assert again == small
+
+    @pytest.mark.parametrize("name", suite.names())
+    def test_suites_that_come_along(self, name: str) -> None:
+        found = suite.load(name)
+        assert found.name == name
+        assert set(found.texts) == {"description", "source", "duration"}
+        for one in found.populations(Path("out")):
+            options = one.config.benchmark.options
+            assert one.config.log_every <= one.config.steps
+            assert one.config.steps % options.task_length == 0
+
+    def test_settings_as_published(self) -> None:
+        mnist = suite.load("permuted-mnist")
+        assert mnist.seeds == tuple(range(20))
+        upgd = mnist.learners["upgd"]
+        assert (upgd.steps, upgd.log_every) == (1_000_000, 5_000)
+        options = upgd.optimizer.options
+        assert (options.lr, options.sigma, options.beta_utility, options.weight_decay) == (
+            (0.01, 0.1, 0.9999, 0.01)
+        )
+        assert options.utility_max == "raw"
+        short = suite.load("permuted-mnist-short")
+        assert short.seeds == (0, 1, 2)
+        assert {config.steps for config in short.learners.values()} == {100_000}
+        for label, config in short.learners.items():
+            assert config.optimizer == mnist.learners[label].optimizer
+        assert set(suite.load("quickstart").learners) == {
+            "adam", "sgd", "shrink-and-perturb", "continual-backprop", "upgd",
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learners": None}, "learners: expected a mapping, got nothing"),
+        ({"learners": {}}, "learners: expected at least one entry, got none"),
+        ({"learners": {"a": None}}, "learners.a: expected a mapping, got nothing"),
+        ({"learners": {"a": {}}}, "learners.a.optimizer: expected an optimizer, got nothing"),
+        ({"learners": {"a": {"optimizer": "adm"}}}, "learners.a.optimizer: unknown optimizer"),
+        (
+            {"learners": {"adam": {"optimizer": {"name": "adam", "lr": "fast"}}}},
+            "learners.adam.optimizer.lr: expected a number >= 0, got 'fast'",
+        ),
+        (
+            {"learners": {"a": {"optimizer": "sgd", "steps": 3}}},
+            "learners.a.steps: unknown key; expected one of optimizer, addons, network, agent",
+        ),
+        (
+            {"learners": {"a": {"optimiser": "sgd"}}},
+            "learners.a.optimiser: unknown key; did you mean 'optimizer'?",
+        ),
+        ({"learners": {"../a": {"optimizer": "sgd"}}}, "learners.../a: a label names a folder"),
+        ({"learners": {".a": {"optimizer": "sgd"}}}, "learners..a: a label names a folder"),
+        ({"learners": {"": {"optimizer": "sgd"}}}, "learners.: a label names a folder"),
+        ({"learners": {1: {"optimizer": "sgd"}}}, "learners: expected text as a key, got 1"),
+        ({"learners": {False: {}}}, "learners: expected text as a key, got false"),
+        ({"learners": ["sgd"]}, "learners: expected a mapping, got ['sgd']"),
+        ({"benchmark": None}, "benchmarks: expected a mapping, got nothing"),
+        ({"benchmark": "permuted-digit"}, "benchmark: unknown benchmark 'permuted-digit'; did"),
+        ({"benchmarks": {"x": "slow-regression"}}, "benchmarks: expected either"),
+        ({"benchmark": None, "benchmarks": {"a/b": "x"}}, "benchmarks.a/b: a label names"),
+        ({"benchmark": None, "benchmarks": {"a": None}}, "benchmarks.a: expected a benchmark"),
+        ({"network": {"name": "mlp", "width": [3]}}, "network.width: unknown key; did you mean"),
+        ({"steps": "many"}, "steps: expected a whole number >= 1, got 'many'"),
+        ({"seeds": "3-1"}, "seeds: the range 3-1 runs backwards"),
+        ({"seeds": []}, "seeds: expected seeds such as"),
+        ({"seed": 3}, "seed: unknown key; did you mean 'seeds'?"),
+        ({"description": 3}, "description: expected text, got 3"),
+    ],
+)
+def test_mistakes_name_the_key(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        suite.from_mapping(edited(**changes), Place("s.yaml"), "s")
+    assert str(caught.value).startswith(f"s.yaml: {message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"- a\n- b\n", "expected a mapping, got ['a', 'b']"),
+        (b"", "expected a mapping, got nothing"),
+        (b"steps: [1\nseeds: 3\n", "line 2: "),
+        (b"steps: 1\nseeds: 3\nsteps: 2\n", "line 3: the key 'steps' is there twice"),
+        (b"steps: !!python/object/apply:os.getcwd []\n", "line 1: could not determine a constr"),
+        (b"\xff\xfe", "cannot read the suite file: it is not UTF-8 text"),
+        (b"steps: \x07\n", "not YAML: "),
+    ],
+)
+def test_files_that_are_not_a_mapping(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        suite.load(str(path))
+    assert str(caught.value).startswith(f"{path}: {message}")
+
+
+def test_suites_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown suite 'quickstrt'; did you mean 'quickstart'"):
+        suite.load("quickstrt")
+    for path in (tmp_path / "none.yaml", tmp_path / "none", tmp_path):
+        with pytest.raises(UsageError, match="cannot read the suite file"):
+            suite.load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "addons", "label"),
+    [
+        ("adam", [], "adam"),
+        ("continual-backprop", ["shrink-and-perturb"], "sgd+continual-backprop+shrink-and-perturb"),
+        ("torch.optim:RMSprop", [], "RMSprop"),
+    ],
+)
+def test_a_single_run_is_labelled_by_name(optimizer: str, addons: list[str], label: str) -> None:
+    config = resolve({"optimizer": optimizer, "addons": addons}, Place())
+    single = suite.single(config, "0-1")
+    (one,) = single.populations(Path("out"))
+    assert one.label == f"permuted-digits/{label}"
+    assert one.config == config
+    assert list(one.folders) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "label"), [("a.b:C", "C"), ("a.b:C.d", "C.d"), (":_x/y", "x-y"), ("..", "unnamed")]
+)
+def test_labels_are_safe(name: str, label: str) -> None:
+    assert suite.safe_label(name) == label
+
+
+STAND_IN = """
+import sys
+from multiprocessing.connection import Connection
+from clrl.launch.worker import main
+
+class StandIn:
+    def check(self, config):
+        return []
+
+    def train(self, config, seeds, recorders, progress):
+        for recorder in recorders.values():
+            recorder.write(config.steps, {"x": 1.0})
+        return {seed: "finished" for seed in seeds}
+
+main(Connection(int(sys.argv[1])), StandIn())
+"""
+
+
+class TestCarryOut:
+    @pytest.fixture(autouse=True)
+    def _stand_in(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        script = tmp_path / "stand_in.py"
+        script.write_text(STAND_IN)
+        monkeypatch.setattr(local.Pool, "__init__", _with_command([sys.executable, str(script)]))
+
+    def run(self, text: str, out: Path) -> str:
+        found = suite.from_mapping(yaml.safe_load(text), Place("small.yaml"), "small")
+        console = Console(file=io.StringIO(), width=200)
+        assert suite.carry_out(found, out, 2, console) == []
+        return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+    def test_a_second_time_does_nothing(self, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        assert "4 of 4 runs to do" in self.run(SMALL, out)
+        assert len(record.run_folders(out)) == 4
+        before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+        assert "nothing to do, all 4 runs" in self.run(SMALL, out)
+        assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+    def test_what_is_missing_is_added(self, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        self.run(SMALL, out)
+        record.end_run(out / "permuted-digits" / "sgd" / "seed-1", "interrupted")
+        assert "1 of 4 runs to do" in self.run(SMALL, out)
+        assert "2 of 6 runs to do" in self.run(SMALL.replace("0-1", "0-2"), out)
+        assert len(record.run_folders(out)) == 6
+
+    def test_changed_settings_are_refused(self, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        self.run(SMALL, out)
+        before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        with pytest.raises(UsageError, match=r"optimizer\.lr 0\.001 -> 0\.1; choose another"):
+            self.run(SMALL.replace("1e-3", "1e-1").replace("  sgd:", "  new:"), out)
+        with pytest.raises(UsageError, match=r"steps 40 -> 80"):
+            self.run(SMALL.replace("steps: 40", "steps: 80"), out)
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def _with_command(command: list[str]) -> Any:
+    original = local.Pool.__init__
+
+    def init(self: local.Pool, workers: int) -> None:
+        original(self, workers, command)
+
+    return init

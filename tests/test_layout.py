@@ -1,0 +1,217 @@
+"""The shape of the house: who imports whom, what is packaged, what loads torch."""
+
+import ast
+import importlib.metadata
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SETUPTOOLS = PROJECT["tool"]["setuptools"]
+ROOMS = {"agents": "clrl.agents", "clrl": "clrl", "configs": "clrl.configs", "envs": "clrl.envs"}
+
+# Whom each module, or room of modules, may import besides itself. The chain is
+# cli -> suite -> launch -> train -> {envs, agents, metrics, record}.
+LEAVES = {"clrl.errors", "clrl.options", "clrl.registry", "clrl.seeding"}
+THREE = LEAVES | {"clrl.agents", "clrl.envs", "clrl.metrics"}
+CONFIG = THREE | {"clrl.values"}
+TRAIN = CONFIG | {"clrl.config", "clrl.diagnostics", "clrl.record"}
+LAUNCH = TRAIN | {"clrl.train"}
+SUITE = LAUNCH | {"clrl.configs", "clrl.launch"}
+BENCH = SUITE | {"clrl.arguments", "clrl.choices", "clrl.report", "clrl.suite"}
+MAY_IMPORT = {
+    "clrl": set(),
+    "clrl.configs": set(),
+    "clrl.errors": LEAVES,
+    "clrl.options": LEAVES,
+    "clrl.registry": LEAVES,
+    "clrl.seeding": LEAVES,
+    "clrl.agents": LEAVES,
+    "clrl.envs": LEAVES,
+    "clrl.metrics": LEAVES,
+    "clrl.record": LEAVES,
+    "clrl.values": LEAVES,
+    "clrl.arguments": LEAVES | {"clrl.values"},
+    "clrl.config": CONFIG,
+    "clrl.choices": CONFIG | {"clrl.arguments", "clrl.config"},
+    "clrl.diagnostics": LEAVES | {"clrl.agents", "clrl.metrics"},
+    "clrl.train": TRAIN,
+    "clrl.launch": LAUNCH,
+    "clrl.report": LEAVES | {"clrl.config", "clrl.record"},
+    "clrl.suite": SUITE,
+    "clrl.bench": BENCH,
+    "clrl.cli": BENCH | {"clrl.bench"},
+}
+
+
+def sources() -> dict[str, Path]:
+    """Module name -> file, for every module of the package."""
+    found = {}
+    for folder, package in ROOMS.items():
+        for path in (ROOT / folder).rglob("*.py"):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            found[".".join((package, *parts)).removesuffix(".__init__")] = path
+    return found
+
+
+SOURCES = sources()
+
+
+def room_of(module: str) -> str:
+    """The entry of MAY_IMPORT that a module falls under."""
+    return module if module == "clrl" else ".".join(module.split(".")[:2])
+
+
+def imports_in(source: str, module: str, is_package: bool) -> Iterator[str]:
+    """Every module that a source imports, at its top or inside functions."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                up = node.level - is_package
+                package = module.split(".")[: -up or None]
+                base = ".".join([*package, *([base] if base else [])])
+            for alias in node.names:  # the name may itself be a module: from clrl import x
+                inner = f"{base}.{alias.name}"
+                yield inner if inner in SOURCES else base
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func).split(".")[-1] in {"import_module", "__import__"}
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            yield str(node.args[0].value)
+
+
+def imports_of(module: str) -> set[str]:
+    path = SOURCES[module]
+    return set(imports_in(path.read_text(), module, path.name == "__init__.py"))
+
+
+def distribution_key(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_imports_are_found_in_every_spelling() -> None:
+    source = (
+        "import clrl.errors\nfrom clrl import seeding\nfrom . import options\n"
+        "from .table import X\nfrom ..metrics import names\n"
+        "def f():\n    import torch.nn\n    importlib.import_module('clrl.cli')\n"
+    )
+    assert set(imports_in(source, "clrl.agents", is_package=True)) == {
+        "clrl.errors",
+        "clrl.seeding",
+        "clrl.agents.options",
+        "clrl.agents.table",
+        "clrl.metrics",
+        "torch.nn",
+        "clrl.cli",
+    }
+    assert set(imports_in("from .options import A", "clrl.agents.table", is_package=False)) == {
+        "clrl.agents.options"
+    }
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES))
+def test_imports_only_what_its_room_may(module: str) -> None:
+    room = room_of(module)
+    assert room in MAY_IMPORT, f"{room} is new: say in MAY_IMPORT whom it may import"
+    for name in imports_of(module):
+        top = name.split(".")[0]
+        assert top not in ROOMS or top == "clrl", f"{module} imports {name}: say clrl.{name}"
+        assert not (room == "clrl.envs" and top == "torch"), f"{module} imports torch"
+        if top == "clrl" and room_of(name) not in {room, "clrl"}:
+            assert room_of(name) in MAY_IMPORT[room], f"{module} imports {name}"
+
+
+def test_every_import_is_a_declared_dependency_and_the_reverse() -> None:
+    providers = importlib.metadata.packages_distributions()
+    names = {name.split(".")[0] for module in SOURCES for name in imports_of(module)}
+    outside = names - set(sys.stdlib_module_names) - {"clrl"}
+    unknown = sorted(outside - providers.keys())
+    assert not unknown, f"imported and not installed: {unknown}"
+    used = {distribution_key(providers[name][0]) for name in outside}
+    declared = {
+        distribution_key(re.split(r"[^\w.-]", requirement)[0])
+        for requirement in PROJECT["project"]["dependencies"]
+    }
+    assert used == declared
+
+
+def test_every_package_is_listed() -> None:
+    packages = {name for name, path in SOURCES.items() if path.name == "__init__.py"}
+    assert packages == set(SETUPTOOLS["packages"])
+    assert SETUPTOOLS["package-dir"] == {package: folder for folder, package in ROOMS.items()}
+
+
+def test_every_folder_of_modules_is_a_package_and_tests_are_none() -> None:
+    bare = {path.parent for path in SOURCES.values() if not (path.parent / "__init__.py").exists()}
+    assert not bare
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        assert not (path.parent / "__init__.py").exists(), f"{path.parent} has an __init__.py"
+
+
+def loaded_by(modules: list[str], cwd: Path) -> set[str]:
+    """The top-level modules that a fresh interpreter holds after importing some."""
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, check=True, capture_output=True, text=True
+    )
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_environments_load_no_torch(tmp_path: Path) -> None:
+    environments = [name for name in SOURCES if room_of(name) == "clrl.envs"]
+    assert "torch" not in loaded_by(environments, tmp_path)
+
+
+def test_listing_and_help_load_nothing_heavy(tmp_path: Path) -> None:
+    light = [
+        name
+        for name in SOURCES
+        if name in {"clrl", "clrl.cli", "clrl.config", "clrl.suite", *LEAVES}
+        or name.split(".")[-1] in {"table", "options", "benchmarks"}
+    ]
+    assert not {"torch", "sklearn", "scipy", "tensorboard"} & loaded_by(light, tmp_path)
+
+
+def test_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
+    if importlib.util.find_spec("setuptools") is None:
+        pytest.skip("needs setuptools, which the development set-up installs")
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for folder in ROOMS:
+        shutil.copytree(ROOT / folder, tree / folder)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-index", "--no-deps"]
+        + ["--no-build-isolation", "--wheel-dir", str(tmp_path), str(tree)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = [Path(name) for name in zipfile.ZipFile(wheel).namelist()]
+    version = importlib.metadata.version("clrl")
+    assert {name.parts[0] for name in names} == {"clrl", f"clrl-{version}.dist-info"}
+
+    expected = {Path("clrl/py.typed")}
+    for module, path in SOURCES.items():
+        folder = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        expected.add(Path(*folder.split("."), path.name))
+    for path in (ROOT / "configs").rglob("*.yaml"):
+        expected.add(Path("clrl") / path.relative_to(ROOT))
+    assert {name for name in names if name.parts[0] == "clrl"} == expected
+    assert any(name.parts[1:] == ("licenses", "LICENSE") for name in names)
