@@ -229,8 +229,8 @@ class Population:
         )
 
     def _fastest_chunk_size(self, batches: Sequence[Tensor]) -> int:
-        """Time a few updates of copies of the first members, for powers of two."""
-        sizes = [1 << k for k in range(len(self).bit_length())]
+        """Time a few updates of copies of the first members: powers of two, and all."""
+        sizes = sorted({1 << k for k in range(len(self).bit_length())} | {len(self)})
         if len(sizes) == 1 or self.apart:
             return 1 if len(sizes) == 1 else len(self)
         times = {}
@@ -336,7 +336,7 @@ class _Chunk:
         self._keys: list[str] = []
         self._recordings: dict[Any, Callable[..., tuple[Tensor, ...]]] = {}
         self.optimizer = StackedOptimizer(
-            rule, rows, flat, template, generators, apart, lambda: self._features
+            rule, rows, flat, template, generators, apart, self._features
         )
 
     def learn(self, batches: Sequence[Tensor], frozen: Tensor, safe: Tensor) -> dict[str, Tensor]:

@@ -51,11 +51,35 @@ def record(
     for node in list(graph.nodes):
         if node.op == "call_function":
             _simplify_outer_product(graph, node)
-    _store(module, destinations)
+    places = _store(graph, destinations)
+    for node in graph.nodes:
+        node.target = _DIRECT.get(node.target, node.target)
     graph.set_codegen(fx.graph.CodeGen())
     graph.lint()
     module.recompile()
-    return module.forward
+    forward = module.forward
+
+    def replay(*inputs: Tensor) -> tuple[Tensor, ...]:
+        return forward(*inputs, *places)  # type: ignore[no-any-return]
+
+    return replay
+
+
+# The same kernels by a shorter way from Python.
+_DIRECT: dict[Any, Any] = {
+    torch.ops.aten.add.Tensor: torch.add,
+    torch.ops.aten.bmm.default: torch.bmm,
+    torch.ops.aten.copy_.default: Tensor.copy_,
+    torch.ops.aten.gather.default: torch.gather,
+    torch.ops.aten.mul.Tensor: torch.mul,
+    torch.ops.aten.mul.out: torch.mul,
+    torch.ops.aten.neg.default: torch.neg,
+    torch.ops.aten.relu.default: torch.relu,
+    torch.ops.aten.tanh.default: torch.tanh,
+    torch.ops.aten.transpose.int: torch.transpose,
+    torch.ops.aten.unsqueeze.default: torch.unsqueeze,
+    torch.ops.aten.view.default: Tensor.view,
+}
 
 
 def _shape(node: Any) -> tuple[int, ...] | None:
@@ -100,24 +124,29 @@ def _simplify_outer_product(graph: fx.Graph, node: fx.Node) -> None:
         node.target = torch.ops.aten.mul.Tensor
 
 
-def _store(module: fx.GraphModule, destinations: Sequence[Tensor]) -> None:
-    """Write the first outputs to their destinations instead of returning them."""
-    graph = module.graph
+def _store(graph: fx.Graph, destinations: Sequence[Tensor]) -> list[Tensor]:
+    """Write the first outputs to their destinations instead of returning them.
+
+    The graph takes the destinations as further inputs, in the form returned here.
+    """
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
     (output,) = (node for node in graph.nodes if node.op == "output")
     results = list(output.args[0])
+    places = []
     for i, destination in enumerate(destinations):
-        node, destination = _undo_transposes(results[i], destination)
-        name = f"destination_{i}"
-        module.register_buffer(name, destination)
-        in_place = node.target is torch.ops.aten.mul.Tensor and len(node.users) == 1
-        with graph.inserting_before(node if in_place else output):
-            target = graph.get_attr(name)
-            if in_place:
-                graph.call_function(torch.ops.aten.mul.out, node.args, {"out": target})
-            else:
-                graph.call_function(torch.ops.aten.copy_.default, (target, node))
+        node, place = _undo_transposes(results[i], destination)
+        places.append(place)
+        with graph.inserting_after(inputs[-1]):
+            inputs.append(graph.placeholder(f"destination_{i}"))
+        if node.target is torch.ops.aten.mul.Tensor and len(node.users) == 1:
+            with graph.inserting_before(node):
+                graph.call_function(torch.ops.aten.mul.out, node.args, {"out": inputs[-1]})
+        else:
+            with graph.inserting_before(output):
+                graph.call_function(torch.ops.aten.copy_.default, (inputs[-1], node))
     output.args = (tuple(results[len(destinations) :]),)
     graph.eliminate_dead_code()
+    return places
 
 
 def _undo_transposes(node: fx.Node, destination: Tensor) -> tuple[fx.Node, Tensor]:

@@ -45,38 +45,32 @@ class AddOn:
         """Restore what `state_dict` gave."""
 
 
-class WithAddOns(torch.optim.Optimizer):
-    """A base optimizer with add-ons, itself an ordinary ``torch.optim.Optimizer``.
-
-    It shares the base's ``param_groups`` and ``state``, so learning-rate schedules reach
-    the base.
+class Chain:
+    """A base optimizer, then add-ons in order.
 
     Args:
         base: any optimizer.
-        addons: what happens after each of its steps, in order.
-        features: gives the hidden activations of the batch just learned; needed where an
-            add-on asks for them.
+        addons: what happens after each of its steps.
+        features: the hidden activations of the batch just learned, by layer, kept up to
+            date by whoever runs the network; empty where no add-on asks for them.
     """
 
     def __init__(
         self,
         base: torch.optim.Optimizer,
         addons: Sequence[AddOn],
-        features: Callable[[], Mapping[str, Tensor]] = dict,
+        features: Mapping[str, Tensor],
     ) -> None:
-        super().__init__(base.param_groups, base.defaults)
         self.base = base
-        self.state = base.state
         self.addons = tuple(addons)
-        self._features = features
+        self.features = features
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """One step of the base, then each add-on."""
+        """One step of the base, then each add-on; what the closure gave, if there is one."""
         loss = self.base.step(closure) if closure is not None else self.base.step()
-        features = self._features()
         for addon in self.addons:
-            addon.after_step(features)
+            addon.after_step(self.features)
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -86,13 +80,41 @@ class WithAddOns(torch.optim.Optimizer):
             "addons": [addon.state_dict() for addon in self.addons],
         }
 
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave, for the same base and add-ons."""
+        self.base.load_state_dict(state["base"])
+        for addon, own in zip(self.addons, state["addons"], strict=True):
+            addon.load_state_dict(own)
+
+
+class WithAddOns(torch.optim.Optimizer):
+    """A `Chain` as an ordinary ``torch.optim.Optimizer``.
+
+    It shares the base's ``param_groups`` and ``state``, so learning-rate schedules reach
+    the base.
+
+    Args:
+        chain: the base and its add-ons.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        super().__init__(chain.base.param_groups, chain.base.defaults)
+        self.chain = chain
+        self.state = chain.base.state
+
+    def step(self, closure: Any = None) -> Any:
+        """One step of the base, then each add-on."""
+        return self.chain.step(closure)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base's state and the add-ons'."""
+        return self.chain.state_dict()
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` gave, for the same base and add-ons."""
-        self.base.load_state_dict(state_dict["base"])
-        self.state = self.base.state
-        self.param_groups = self.base.param_groups
-        for addon, state in zip(self.addons, state_dict["addons"], strict=True):
-            addon.load_state_dict(state)
+        self.chain.load_state_dict(state_dict)
+        self.state = self.chain.base.state
+        self.param_groups = self.chain.base.param_groups
 
 
 def compose(
@@ -128,4 +150,4 @@ def compose(
                     features[name] = flat.unsqueeze(0)
 
             network.get_submodule(layer.activation).register_forward_hook(keep)
-    return WithAddOns(base, made, lambda: features)
+    return WithAddOns(Chain(base, made, features))

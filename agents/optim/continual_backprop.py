@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -118,6 +117,7 @@ class _Units:
         self.state = {
             "utility": torch.zeros(count, size),
             "age": torch.zeros(count, size),
+            "power": torch.ones(count, size),  # decay_rate ** age
             "mean": torch.zeros(count, layer.copies, size),
             "due": torch.zeros(count, dtype=torch.float64),
             "replaced": torch.zeros(count, dtype=torch.int64),
@@ -128,6 +128,7 @@ class _Units:
         rule, state, eta = self.rule, self.state, self.rule.decay_rate
         h = features.view(*features.shape[:2], self.layer.copies, -1)
         state["age"] += 1
+        state["power"] *= eta
         state["mean"].mul_(eta).add_(h.mean(dim=1), alpha=1 - eta)
         out = self.w_out.abs().mean(dim=1) if rule.outgoing == "mean" else self.w_out.abs().sum(1)
         out = out.view(len(out), self.layer.copies, -1)
@@ -138,17 +139,9 @@ class _Units:
             y /= self.w_in.abs().mean(dim=2)
         state["utility"].mul_(eta).add_(y, alpha=1 - eta)
 
-    def _correction(self) -> Tensor:
-        """1 - eta^age, [members, units], and 1 where the age is 0."""
-        age, eta = self.state["age"], self.rule.decay_rate
-        if eta == 0:
-            return torch.ones_like(age)
-        power = torch.exp(age.double() * math.log(eta))
-        return torch.where(age == 0, 1.0, 1 - power).float()
-
     def _mean_activation(self) -> Tensor:
         """h_hat, [members, copies, units]."""
-        return self.state["mean"] / self._correction().unsqueeze(1)
+        return self.state["mean"] / (1 - self.state["power"]).unsqueeze(1)
 
     def replace_due(self) -> None:
         """Steps 3 to 5."""
@@ -164,7 +157,7 @@ class _Units:
                 )
         if not bool((state["due"] >= 1).any()):
             return
-        ranked = (state["utility"] / self._correction()).masked_fill(~eligible, torch.inf)
+        ranked = (state["utility"] / (1 - state["power"])).masked_fill(~eligible, torch.inf)
         mean = self._mean_activation()
         for member in torch.nonzero(state["due"] >= 1).flatten().tolist():
             number = min(int(state["due"][member]), int(eligible[member].sum()))
@@ -190,6 +183,7 @@ class _Units:
             members.parameters[f"{layer.norm}.bias"][member, units] = 0.0
         self.state["utility"][member, units] = 0.0
         self.state["age"][member, units] = 0.0
+        self.state["power"][member, units] = 1.0
         self.state["mean"][member, :, units] = 0.0
         if self.rule.reset_optimizer:
             self._reset_optimizer(member, units, columns)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clrl.agents.networks import Network
-from clrl.agents.optim.base import AddOn, WithAddOns
+from clrl.agents.optim.base import AddOn, Chain
 from clrl.agents.optim.members import Flat, Index, Members, state_tensors
 from clrl.errors import UsageError
 
@@ -55,7 +55,7 @@ def make_base(
     return rule.base(params, **options)
 
 
-class StackedOptimizer(WithAddOns):
+class StackedOptimizer(Chain):
     """The update of stacked learners: one base optimizer for all, or one each.
 
     Args:
@@ -66,7 +66,7 @@ class StackedOptimizer(WithAddOns):
         generators: one a member, for whatever the rule draws.
         apart: whether each member gets a base optimizer of its own, on parameters of their
             true shapes; for bases that would mix members (`mixes_members`).
-        features: gives the hidden activations of the batch just learned.
+        features: the hidden activations of the batch just learned; see `Chain`.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class StackedOptimizer(WithAddOns):
         network: Network,
         generators: Sequence[torch.Generator],
         apart: bool,
-        features: Callable[[], Mapping[str, Tensor]],
+        features: Mapping[str, Tensor],
     ) -> None:
         base: torch.optim.Optimizer
         if apart:

@@ -258,9 +258,9 @@ def test_every_activation(activation: str, layer_norm: bool) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-@pytest.mark.parametrize(("count", "chunk_size"), [(1, 1), (2, 2), (3, 3), (5, 2), (8, 5)])
-def test_every_division(count: int, chunk_size: int, rule: UpdateRule) -> None:
-    assert_independent({"widths": (6, 5)}, [(count, chunk_size), (8, 8)], rule)
+def test_every_division(rule: UpdateRule) -> None:
+    divisions = [(1, 1), (2, 2), (3, 5), (5, 2), (8, 5), (8, 8)]
+    assert_independent({"widths": (5,)}, divisions, rule)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7, 32])
@@ -330,6 +330,7 @@ def silu(seeds: Sequence[int], chunk_size: int | None) -> Population:
 
 @pytest.mark.parametrize("chunk_size", [None, 2, 5])
 def test_a_users_network_with_an_uneven_kernel(chunk_size: int | None) -> None:
+    # Long enough that the uneven rounding shows; in the first update alone it does not.
     x, y = examples(range(5), updates=20, batch=3, inputs=3, outputs=2)
     together = silu(range(5), chunk_size)
     results = outcome(together, x, y, "regression")
@@ -359,16 +360,8 @@ def diverge(
     return members, safe, [torch.cat(losses, dim=1), torch.stack(new)]
 
 
-TROUBLE = {
-    "nan input": (torch.nan, 0.05),
-    "infinite input": (torch.inf, 0.05),
-    "huge input": (1e30, 0.05),
-}
-
-
-@pytest.mark.parametrize("chunk_size", [1, 2, 4])
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, 3e38])
+@pytest.mark.parametrize(("value", "chunk_size"), [(torch.nan, 4), (torch.inf, 2), (3e38, 4)])
 def test_a_diverging_member_is_frozen_and_its_siblings_go_on(
     value: float, rule: UpdateRule, chunk_size: int
 ) -> None:
