@@ -107,33 +107,34 @@ class Population:
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
     def mark_safe(self) -> None:
-        """Remember the present parameters as those that a diverging member falls back to."""
-        keep = ~self.frozen
-        self._safe[keep] = self.rows[keep]
+        """Remember the present parameters as those that a diverging member falls back to.
+
+        A member whose parameters are not finite is frozen instead.
+        """
+        self._freeze(self.rows.amin(dim=1).isfinite() & self.rows.amax(dim=1).isfinite())
+        self._safe.copy_(self.rows)
 
     @property
     def safe_parameters(self) -> dict[str, Tensor]:
         """The parameters at the last `mark_safe`: name to a view [members, *shape]."""
         return self._flat.views(self._safe)
 
-    def freeze_diverged(self, losses: Tensor) -> Tensor:
-        """Freeze the members whose losses or parameters are not finite.
+    def freeze_diverged(self, losses: Tensor) -> None:
+        """Freeze the members whose losses are not finite.
 
         A member so marked goes back to the parameters of the last `mark_safe` and keeps
         them; its siblings are what they would have been.
 
         Args:
             losses: what `learn` gave, [members, updates].
-
-        Returns:
-            Which members were frozen by this call, [members] bool.
         """
-        extremes = torch.stack([self.rows.amin(dim=1), self.rows.amax(dim=1)], dim=1)
-        finite = torch.cat([losses, extremes], dim=1).isfinite().all(dim=1)
+        self._freeze(losses.isfinite().all(dim=1))
+
+    def _freeze(self, finite: Tensor) -> None:
         new = ~finite & ~self.frozen
-        self.frozen |= new
-        self.rows[new] = self._safe[new]
-        return new
+        if bool(new.any()):
+            self.frozen |= new
+            self.rows[new] = self._safe[new]
 
     def evaluate(self, function: Callable[..., Any], *inputs: Tensor) -> Any:
         """Apply a function of one learner to every member, without gradients.

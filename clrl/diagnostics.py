@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -35,19 +35,21 @@ class Diagnostics:
         self._metrics: list[Metric] = load_metrics()
         self._layer_of = _layer_of(population.network)
 
-    def of_features(self, probe: Tensor) -> Values:
+    def of_features(self, probes: Iterable[Tensor]) -> Values:
         """Unit and rank metrics of every hidden layer.
 
         Args:
-            probe: inputs [members, examples, ...] of the task just begun, before any
-                training on it.
+            probes: for each member, inputs [examples, ...] of the task just begun, before
+                any training on it.
 
         Returns:
             The metrics, and ``plasticity/network/probe_examples``.
         """
         layers = self.population.network.hidden_layers
         per_layer: dict[str, list[Values]] = {layer.name: [] for layer in layers}
-        for member, inputs in enumerate(probe):
+        examples = []
+        for member, inputs in enumerate(probes):
+            examples.append(float(len(inputs)))
             features = self.population.features(member, inputs)
             for layer in layers:
                 h = features[layer.name].unsqueeze(0)
@@ -58,7 +60,7 @@ class Diagnostics:
                     singular_values=singular_values(h),
                 )
                 per_layer[layer.name].append(values)
-        values = {"probe_examples": torch.full((len(probe),), float(probe.shape[1]))}
+        values = {"probe_examples": torch.tensor(examples)}
         for metric in per_layer[layers[0].name][0] if layers else ():
             rows = {
                 name: torch.cat([one[metric] for one in members])

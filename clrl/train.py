@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +20,9 @@ from clrl.envs.benchmarks import BENCHMARKS
 from clrl.envs.streams.base import Stream
 from clrl.errors import UsageError
 from clrl.options import as_keywords
+
+_BLOCK_UPDATES = 50
+"""Updates between two looks at the losses; a block's examples fit the processor's cache."""
 
 
 class Sink(Protocol):
@@ -81,9 +83,9 @@ class Training:
         self.diagnostics = Diagnostics(self.agent.population)
         self.step = 0
         self._buffers: dict[int, tuple[Tensor, Tensor]] = {}
-        self._window = _Sums(len(self.seeds))
-        self._task = _Sums(len(self.seeds))
-        self._samples = _Sums(len(self.seeds))
+        self._window = _Sums()
+        self._task = _Sums()
+        self._samples = _Sums()
         self._check_batch_size()
 
     def _check_batch_size(self) -> None:
@@ -145,6 +147,7 @@ class Training:
             self.config.steps,
             self.config.log_every,
             self.streams[0].task_length,
+            _BLOCK_UPDATES * batch,
             options.diagnose_every * batch,
         )
         ahead = [length - self.step % length for length in lengths]
@@ -152,8 +155,9 @@ class Training:
         x, y = self.next_examples(count)
         results = self.agent.learn(x, y)
         self.step += count
-        self._window.add(results)
-        self._task.add(results)
+        sums = {key: value.double().sum(dim=1) for key, value in results.items()}
+        self._window.add(sums, count // batch)
+        self._task.add(sums, count // batch)
         if ahead[-1] == count:
             after = self.agent.last_batch_loss(x, y)
             before = results["loss"][:, -1]
@@ -200,9 +204,8 @@ class Training:
 
     def _begin_task(self) -> dict[str, Tensor]:
         """The unit metrics at the start of a task, before any training on it."""
-        probes = [stream.probe(PROBE_EXAMPLES) for stream in self.streams]
-        probe = torch.from_numpy(np.stack(probes))
-        return self.diagnostics.of_features(probe)
+        probes = (torch.from_numpy(stream.probe(PROBE_EXAMPLES)) for stream in self.streams)
+        return self.diagnostics.of_features(probes)
 
     def _write(self, sinks: Mapping[int, Sink], values: Mapping[str, Tensor]) -> None:
         columns = {key: value.tolist() for key, value in values.items()}
@@ -237,18 +240,16 @@ class Training:
 class _Sums:
     """Sums of measurements since the last time their means were taken, a member apart."""
 
-    def __init__(self, members: int) -> None:
-        self._members = members
+    def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._count = 0
 
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add measurements, each [members] or [members, updates]."""
-        for key, value in values.items():
-            rows = value.double().reshape(self._members, -1)
-            before = self._sums.get(key, torch.zeros(self._members, dtype=torch.float64))
-            self._sums[key] = before + rows.sum(dim=1)
-        self._count += rows.shape[1]
+    def add(self, sums: Mapping[str, Tensor], count: int = 1) -> None:
+        """Add so many measurements, each summed up to [members]."""
+        for key, value in sums.items():
+            before = self._sums.get(key)
+            self._sums[key] = value.double() if before is None else before + value
+        self._count += count
 
     def means(self) -> dict[str, Tensor]:
         """Mean of each measurement, [members]; starts the sums anew."""

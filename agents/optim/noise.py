@@ -20,11 +20,12 @@ _RADII = 2**16
 _ANGLES = 2**12
 
 
-def standard_normal(columns: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """Independent draws from N(0, 1), a row a generator.
+def normal(columns: int, scale: float, generators: Sequence[torch.Generator]) -> Tensor:
+    """Independent draws from N(0, scale^2), a row a generator.
 
     Args:
         columns: numbers a row.
+        scale: the standard deviation.
         generators: one a row; each advances by the same amount whoever is beside it.
 
     Returns:
@@ -36,7 +37,7 @@ def standard_normal(columns: int, generators: Sequence[torch.Generator]) -> Tens
         row.random_(-(2**63), None, generator=generator)
     halves = bits.view(torch.int32).flatten()
     radii, directions = _tables()
-    r = radii.index_select(0, halves & (_RADII - 1))
+    r = radii.index_select(0, halves & (_RADII - 1)).mul_(scale)
     pairs = directions.index_select(0, (halves >> 16) & (_ANGLES - 1)) * r
     return torch.view_as_real(pairs).view(len(generators), 4 * words)[:, :columns]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clrl.agents.optim.base import AddOn
 from clrl.agents.optim.members import Members
-from clrl.agents.optim.noise import standard_normal
+from clrl.agents.optim.noise import normal
 from clrl.agents.optim.options import ShrinkAndPerturbOptions
 
 
@@ -77,8 +77,8 @@ class ShrinkAndPerturb(AddOn):
 
     def _add_normal(self, scale: float) -> None:
         for tensor in self.members.tensors:
-            noise = standard_normal(tensor[0].numel(), self.members.generators)
-            tensor.add_(noise.view(tensor.shape), alpha=scale)
+            noise = normal(tensor[0].numel(), scale, self.members.generators)
+            tensor.add_(noise.view(tensor.shape))
 
     def _add_fresh(self, scale: float) -> None:
         for name, parameter in self.members.parameters.items():

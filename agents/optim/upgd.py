@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from clrl.agents.optim.noise import standard_normal
+from clrl.agents.optim.noise import normal
 from clrl.agents.optim.options import UPGDOptions
 
 # Elements updated together: few enough that the temporaries stay in the cache, enough that
@@ -142,7 +142,7 @@ class _Rows:
         """Take the step of these members; `top` is the largest raw utility, [members, 1]."""
         assert self.gradient is not None
         group, weight, gradient = self.group, self.weight[members], self.gradient[members]
-        noise = standard_normal(weight.shape[1], generators).mul_(group["sigma"])
+        noise = normal(weight.shape[1], group["sigma"], generators)
         rate = -group["lr"] * group["lr_factor"]
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         if group["gate"] == "none":

@@ -1,27 +1,30 @@
 """``clrl bench streams``: the engine against a plain PyTorch loop on permuted MNIST.
 
-Both run in this process, one thread, in turn: a stretch of the plain loop, a stretch of
-the engine, and again. Times are processor seconds; what counts is the ratio.
+The plain loop and the engine have a process each, one thread a process, and work in turn: a
+stretch of one while the other waits, and again. Times are processor seconds; what counts is
+the ratio.
 """
 
 from __future__ import annotations
 
-import itertools
+import multiprocessing
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from clrl.bench import baseline
 from clrl.config import RunConfig, resolve
-from clrl.envs.streams.data import mnist
+from clrl.envs.streams.data import mnist_files
 from clrl.launch import process
 from clrl.record import Recorder
 from clrl.train import Training
@@ -32,6 +35,8 @@ ROUNDS = 3
 EXAMPLES = 5_000
 """Examples a member learns in one stretch of the engine: one task of the suite."""
 PLAIN_EXAMPLES = {"sgd": 3000, "adam": 1500, "upgd": 500}
+KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
+"""What `clrl.launch.process` sets for the engine, as glibc takes it from the environment."""
 GOALS = {"upgd": 3.5, "sgd": 2.5, "adam": 2.0}
 
 # Sweeps over the weights that no implementation of the rule in separate passes avoids, in
@@ -51,85 +56,141 @@ OPTIMIZERS = {
 
 @dataclass(frozen=True)
 class Timing:
-    """Processor seconds an example of one learner, one value a round.
+    """Processor seconds an example of one learner, one a round.
 
     Attributes:
         plain: the plain loop.
+        kept: the plain loop in a process set up like the engine's.
         engine: the engine as a run uses it, with metrics and files.
         bare: the engine with neither: streams and updates alone.
     """
 
     plain: list[float]
+    kept: list[float]
     engine: list[float]
     bare: list[float]
 
-    def ratio(self) -> float:
-        """How many times as fast the engine is; the median over rounds."""
-        return statistics.median(a / b for a, b in zip(self.plain, self.engine, strict=True))
-
-    def overhead(self) -> float:
-        """What metrics and files add, as a fraction; the median over rounds."""
-        return statistics.median(a / b for a, b in zip(self.engine, self.bare, strict=True)) - 1
-
 
 def main() -> None:
-    """Measure and print; needs MNIST.
+    """Measure and print; needs MNIST and takes about three minutes.
 
     Raises:
         UsageError: MNIST cannot be had.
     """
-    data = mnist("unit", "train")
-    images = torch.from_numpy(data.inputs * 255).round().to(torch.uint8)
-    labels = torch.from_numpy(data.labels.copy())
-    process.set_up()
     console = Console()
     console.print(
         f"784-300-150-10, batch 1, {MEMBERS} learners in the engine, 1 in the plain loop; "
-        f"one thread; {ROUNDS} rounds in turn; median processor time"
+        f"one thread each, {ROUNDS} rounds in turn, median processor time"
     )
-    table = Table("rule", "plain /s", "engine /s", "ratio", "goal", "metrics+files", "of limit")
-    bandwidth = _bandwidth()
-    for rule, goal in GOALS.items():
-        timing = _measure(rule, images, labels)
-        engine = statistics.median(timing.engine)
-        limit = 4 * SWEEPS[rule] * _weights() / bandwidth
-        table.add_row(
-            rule,
-            f"{1 / statistics.median(timing.plain):,.0f}",
-            f"{1 / engine:,.0f}",
-            f"{timing.ratio():.1f}x",
-            f"{goal:.1f}x",
-            f"{timing.overhead():+.1%}",
-            f"{limit / engine:.0%}",
+    with _Engine() as engine:
+        bandwidth = engine.ask("bandwidth")
+        table = Table(
+            "rule", "plain /s", "engine /s", "ratio", "goal", "kept", "metrics+files", "of limit"
         )
+        for rule, goal in GOALS.items():
+            timing = _measure(rule, engine)
+            seconds = statistics.median(timing.engine)
+            limit = 4 * SWEEPS[rule] * _WEIGHTS / bandwidth
+            table.add_row(
+                rule,
+                f"{1 / statistics.median(timing.plain):,.0f}",
+                f"{1 / seconds:,.0f}",
+                f"{_ratio(timing.plain, timing.engine):.1f}x",
+                f"{goal:.1f}x",
+                f"{_ratio(timing.kept, timing.engine):.1f}x",
+                f"{_ratio(timing.engine, timing.bare) - 1:+.1%}",
+                f"{limit / seconds:.0%}",
+            )
     console.print(table)
     console.print(
-        f"of limit: the time to move the rule's weights, gradients and state through memory "
-        f"once a pass at the measured {bandwidth / 1e9:.0f} GB/s, over the engine's time"
+        "rates are examples of one learner a second; kept: the ratio to a plain loop whose "
+        "process keeps freed memory as the engine's does; metrics+files: what measuring and "
+        "recording add to the engine's time; of limit: the least time in which the rule's "
+        "weights, gradients and state pass through memory once a sweep, at the measured "
+        f"{bandwidth / 1e9:.0f} GB/s, over the engine's time"
     )
 
 
-def _measure(rule: str, images: Tensor, labels: Tensor) -> Timing:
-    plain_loop = baseline.learn(rule, images, labels)
-    timing = Timing([], [], [])
+def _measure(rule: str, engine: _Engine) -> Timing:
+    rounds = []
+    with _Plain(rule) as plain, _Plain(rule, **KEEP_MEMORY) as kept:
+        for _ in range(ROUNDS + 1):
+            rounds.append((plain.ask(), kept.ask(), engine.ask(rule), engine.ask(f"bare {rule}")))
+    # The first round pays for recording and caches.
+    return Timing(*(list(column) for column in zip(*rounds[1:], strict=True)))
+
+
+def _ratio(slow: list[float], fast: list[float]) -> float:
+    """The median over rounds of the ratio of two times."""
+    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+
+
+class _Plain:
+    """The plain loop, as a script of its own."""
+
+    def __init__(self, rule: str, **environment: str) -> None:
+        paths = [
+            str(path)
+            for path in mnist_files(["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+        ]
+        arguments = [rule, *paths, str(PLAIN_EXAMPLES[rule])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "clrl.bench.baseline", *arguments],
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> _Plain:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.communicate()
+
+    def ask(self) -> float:
+        """Processor seconds an example, over a stretch."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(file=self._process.stdin, flush=True)
+        return float(self._process.stdout.readline())
+
+
+class _Engine:
+    """The engine, in a process that is set up as a run's is."""
+
+    def __enter__(self) -> _Engine:
+        context = multiprocessing.get_context("spawn")
+        self._connection, other = context.Pipe()
+        self._process = context.Process(target=_engine, args=(other,), daemon=True)
+        self._process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.join()
+
+    def ask(self, what: str) -> float:
+        """One measurement; see `_engine`."""
+        self._connection.send(what)
+        answer: float = self._connection.recv()
+        return answer
+
+
+def _engine(connection: Connection) -> None:
+    """Answer rules with the engine's processor seconds an example, ``bare`` ones likewise."""
+    process.set_up()
+    runs: dict[str, Iterator[None]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        with_metrics = _runs(rule, Path(folder))
-        without = _bare(rule)
-        for turn in range(ROUNDS + 1):
-            count = PLAIN_EXAMPLES[rule]
-            plain = _seconds(lambda: _take(plain_loop, count)) / count  # noqa: B023
-            engine = _seconds(lambda: next(with_metrics)) / (EXAMPLES * MEMBERS)
-            bare = _seconds(lambda: next(without)) / (EXAMPLES * MEMBERS)
-            if turn:  # the first round pays for recording and caches
-                timing.plain.append(plain)
-                timing.engine.append(engine)
-                timing.bare.append(bare)
-    return timing
-
-
-def _take(iterator: Iterator[float], count: int) -> None:
-    for _ in itertools.islice(iterator, count):
-        pass
+        while True:
+            what = connection.recv()
+            if what == "bandwidth":
+                connection.send(_bandwidth())
+                continue
+            if what not in runs:
+                bare, _, rule = what.rpartition(" ")
+                runs[what] = _bare(rule) if bare else _whole(rule, Path(folder))
+            connection.send(_seconds(lambda: next(runs[what])) / (EXAMPLES * MEMBERS))  # noqa: B023
 
 
 def _seconds(action: Callable[[], object]) -> float:
@@ -148,34 +209,32 @@ def _config(rule: str) -> RunConfig:
     return resolve(raw, Place("bench"))
 
 
-def _runs(rule: str, folder: Path) -> Iterator[None]:
+def _whole(rule: str, folder: Path) -> Iterator[None]:
     """Train as a run does, pausing after each task."""
     training = Training(_config(rule), range(MEMBERS))
     folders = {seed: folder / f"{rule}-{seed}" for seed in range(MEMBERS)}
     for one in folders.values():
         one.mkdir()
     recorders = {seed: Recorder(one) for seed, one in folders.items()}
-    for _ in training.steps(recorders):
-        if training.step % EXAMPLES == 0:
+    for step in training.steps(recorders):
+        if step % EXAMPLES == 0:
             yield
 
 
 def _bare(rule: str) -> Iterator[None]:
     """The same updates, with nothing measured or written."""
     training = Training(_config(rule), range(MEMBERS))
-    block = training.agent.options.diagnose_every
     while True:
-        for _ in range(EXAMPLES // block):
-            training.agent.learn(*training.next_examples(block))
+        for _ in range(EXAMPLES // 50):
+            training.agent.learn(*training.next_examples(50))
         yield
 
 
-def _weights() -> int:
-    return 784 * 300 + 300 + 300 * 150 + 150 + 150 * 10 + 10
+_WEIGHTS = 784 * 300 + 300 + 300 * 150 + 150 + 150 * 10 + 10
 
 
 def _bandwidth() -> float:
     """Bytes a second of ``a += b`` on arrays of all members' size (two reads, a write)."""
-    a, b = torch.ones(MEMBERS * _weights()), torch.ones(MEMBERS * _weights())
+    a, b = torch.ones(MEMBERS * _WEIGHTS), torch.ones(MEMBERS * _WEIGHTS)
     times = [_seconds(lambda: a.add_(b)) for _ in range(20)]
     return 12 * a.numel() / min(times)

@@ -231,7 +231,7 @@ def outcome(members: Population, x: Tensor, y: Tensor, kind: str) -> list[Tensor
 def assert_independent(
     case: dict[str, Any], divisions: Sequence[tuple[int, int]], rule: UpdateRule = SGD
 ) -> None:
-    """A member's results in populations and chunks of several sizes, and alone."""
+    """A member's results in populations and chunks of several sizes, and a member at a time."""
     sizes = {key: case[key] for key in ("kind", "inputs", "outputs") if key in case}
     kind = case.get("kind", "regression")
     options = {key: case[key] for key in ("widths", "activation", "layer_norm") if key in case}
@@ -239,31 +239,29 @@ def assert_independent(
     data = {"updates": 3, "batch": case.get("batch", 2), **sizes}
     x, y = examples(range(most), **data)
     apart = outcome(population(range(most), rule, 1, **sizes, **options), x, y, kind)
-    lone = most - 1  # and one of them really alone
-    alone = outcome(population([lone], rule, None, **sizes, **options), x[lone:], y[lone:], kind)
-    for got, expected in zip(alone, apart, strict=True):
-        assert torch.equal(got[0], expected[lone]), "alone"
     for count, chunk_size in divisions:
         members = population(range(count), rule, chunk_size, **sizes, **options)
         for got, expected in zip(outcome(members, x[:count], y[:count], kind), apart, strict=True):
             assert torch.equal(got, expected[:count]), (count, chunk_size)
 
 
-@pytest.mark.parametrize("layer_norm", [False, True])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("activation", "layer_norm"),
+    [*((activation, False) for activation in ACTIVATIONS), ("relu", True), ("crelu", True)],
+)
 def test_every_activation(activation: str, layer_norm: bool) -> None:
     case = {"widths": (7, 5), "activation": activation, "layer_norm": layer_norm}
     kind = "classification" if layer_norm else "regression"
-    assert_independent({**case, "kind": kind, "inputs": 9, "batch": 3}, [(5, 3)])
+    assert_independent({**case, "kind": kind, "inputs": 9, "batch": 3}, [(3, 3)])
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_every_division(rule: UpdateRule) -> None:
-    divisions = [(1, 1), (2, 2), (3, 5), (5, 2), (8, 5), (8, 8)]
+    divisions = [(1, 1), (2, 2), (3, 5), (5, 2), (8, 5)]
     assert_independent({"widths": (5,)}, divisions, rule)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 7, 32])
+@pytest.mark.parametrize("batch", [1, 32])
 @pytest.mark.parametrize(
     ("inputs", "widths", "outputs", "activation", "kind"),
     [
@@ -276,7 +274,7 @@ def test_sizes(
     inputs: int, widths: tuple[int, ...], outputs: int, activation: str, kind: str, batch: int
 ) -> None:
     case = {"inputs": inputs, "widths": widths, "outputs": outputs, "activation": activation}
-    assert_independent({**case, "kind": kind, "batch": batch}, [(5, 3)])
+    assert_independent({**case, "kind": kind, "batch": batch}, [(3, 3)])
 
 
 @pytest.mark.parametrize("batch", [1, 7])
@@ -299,7 +297,7 @@ def test_the_measured_chunk_size_changes_nothing() -> None:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("batch", [1, 2, 7, 32])
 @pytest.mark.parametrize("kind", LOSSES)
-@pytest.mark.parametrize(("inputs", "widths"), [(7, (3,)), (33, (17, 9)), (64, (64, 64))])
+@pytest.mark.parametrize(("inputs", "widths"), [(20, (5,)), (33, (17, 9)), (64, (64, 64))])
 def test_a_sweep_of_shapes(
     inputs: int, widths: tuple[int, ...], kind: str, batch: int, activation: str, layer_norm: bool
 ) -> None:
@@ -347,13 +345,14 @@ def test_a_users_network_with_an_uneven_kernel(chunk_size: int | None) -> None:
 def diverge(
     seeds: Sequence[int], x: Tensor, y: Tensor, rule: UpdateRule, chunk_size: int
 ) -> tuple[Population, Tensor, list[Tensor]]:
-    """Five blocks: parameters safe at 1, trouble in 3. Returns also losses and frozen-now."""
+    """Five blocks: parameters safe at 1, trouble in 3. Returns also losses and who is frozen."""
     members = population(seeds, rule, chunk_size)
     losses, safe, new = [], torch.empty(0), []
     for block in range(5):
         part = slice(4 * block, 4 * block + 4)
         losses.append(members.learn(x[:, part], y[:, part])["loss"])
-        new.append(members.freeze_diverged(losses[-1]))
+        members.freeze_diverged(losses[-1])
+        new.append(members.frozen.clone())
         if block == 1:
             members.mark_safe()
             safe = members.rows.clone()
@@ -370,7 +369,7 @@ def test_a_diverging_member_is_frozen_and_its_siblings_go_on(
     y[1, 13, 0, 0] = value  # in block 3, of member 1 alone
     members, safe, (losses, new) = diverge(seeds, x, y, rule, chunk_size)
     assert members.frozen.tolist() == [False, True, False, False]
-    assert new.tolist() == [[False] * 4] * 3 + [[False, True, False, False], [False] * 4]
+    assert new.tolist() == [[False] * 4] * 3 + [[False, True, False, False]] * 2
     assert torch.equal(members.rows[1], safe[1])
     assert not losses[1, 12:16].isfinite().all()
     assert losses[1, 16:].isfinite().all()  # of the frozen parameters
@@ -386,17 +385,27 @@ def test_a_member_that_never_was_safe_falls_back_to_its_start() -> None:
     y[0] = torch.nan
     members = population(range(2))
     start = members.rows.clone()
-    assert members.freeze_diverged(members.learn(x, y)["loss"]).tolist() == [True, False]
+    members.freeze_diverged(members.learn(x, y)["loss"])
+    assert members.frozen.tolist() == [True, False]
     assert torch.equal(members.rows[0], start[0])
     assert not torch.equal(members.rows[1], start[1])
 
 
-def test_parameters_that_are_not_finite_are_found_where_losses_are() -> None:
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_parameters_that_are_not_finite_are_not_safe(value: float) -> None:
+    """However fine the losses were: the member is frozen, and goes back."""
     members = population(range(3))
     x, y = examples(range(3))
+    members.learn(x, y)
+    members.mark_safe()
+    safe = members.rows.clone()
     losses = members.learn(x, y)["loss"]
-    members.parameters()["linears.1.bias"][2, 0] = -torch.inf
-    assert members.freeze_diverged(losses).tolist() == [False, False, True]
+    members.parameters()["linears.1.bias"][2, 0] = value
+    members.freeze_diverged(losses)
+    members.mark_safe()
+    assert members.frozen.tolist() == [False, False, True]
+    assert torch.equal(members.rows[2], safe[2])
+    assert (members.rows[:2] != safe[:2]).any()
 
 
 def test_a_population_that_is_all_frozen_still_works() -> None:
@@ -408,7 +417,7 @@ def test_a_population_that_is_all_frozen_still_works() -> None:
     members.freeze_diverged(members.learn(x, y * torch.nan)["loss"])
     assert members.frozen.all()
     losses = members.learn(x, y)["loss"]
-    assert not members.freeze_diverged(losses).any()
+    members.freeze_diverged(losses)
     members.mark_safe()
     assert torch.equal(members.rows, safe)
     assert losses.isfinite().all()

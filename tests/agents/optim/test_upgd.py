@@ -261,20 +261,20 @@ def test_state_dict_holds_what_decides_the_future() -> None:
 
 
 def test_without_a_gate_it_is_perturbed_gradient_descent() -> None:
-    """PGD: w <- (1 - lr decay) w - lr (g + xi), with the noise as drawn from the generator."""
-    start = parameters(numbers(0))[0].detach()
-    weight = nn.Parameter(start.clone())
-    optimizer = UPGD(
-        [weight], lr=0.1, sigma=0.5, weight_decay=0.2, gate="none", generator=seeded(3)
-    )
-    generator, expected = seeded(3), start.clone()
+    """PGD: w <- (1 - lr decay) w - lr (g + xi)."""
+    options: dict[str, Any] = {"sigma": 0.5, "gate": "none"}
+    drawn = parameters([np.zeros(shape) for shape in SHAPES])
+    reveal = UPGD(drawn, lr=1.0, weight_decay=1.0, generator=seeded(3), **options)
+    weights, expected = parameters(numbers(0)), numbers(0)
+    optimizer = UPGD(weights, lr=0.1, weight_decay=0.2, generator=seeded(3), **options)
     for t in range(4):
-        gradient = torch.tensor(numbers(10 + t)[0], dtype=torch.float32)
-        weight.grad = gradient.clone()
-        optimizer.step()
-        xi = 0.5 * torch.randn(6, generator=generator).view(3, 2)
-        expected = (1 - 0.1 * 0.2) * expected - 0.1 * (gradient + xi)
-    torch.testing.assert_close(weight.detach(), expected, rtol=1e-5, atol=1e-6)
+        # From w = 0, or with lr = decay = 1, the step leaves -xi behind.
+        take(reveal, drawn, [np.zeros(shape) for shape in SHAPES])
+        take(optimizer, weights, numbers(10 + t))
+        for w, g, noise in zip(expected, numbers(10 + t), drawn, strict=True):
+            w *= 1 - 0.1 * 0.2
+            w -= 0.1 * (g - noise.detach().double().numpy())
+    assert_close(weights, expected)
 
 
 def test_without_gate_and_noise_it_is_sgd_with_decay() -> None:
