@@ -19,7 +19,7 @@ from torch.func import functional_call, vmap
 from clrl.agents.networks import HiddenLayer, Network
 from clrl.agents.optim.members import Flat
 from clrl.agents.optim.rule import StackedOptimizer, UpdateRule, mixes_members
-from clrl.agents.replay import record
+from clrl.agents.replay import Recording, Replay, record
 
 Forward = Callable[..., Any]
 """A network with its parameters filled in: takes the network's inputs, gives its output."""
@@ -77,6 +77,10 @@ class Population:
         self._safe = self.rows.clone()
         self.frozen = torch.zeros(len(networks), dtype=torch.bool)
         self._chunks: list[_Chunk] = []
+        # Shared by all chunks: computations by number of members and shapes of the batch, and
+        # the names of what the loss gives.
+        self._recordings: dict[Any, Recording] = {}
+        self._results: list[str] = []
 
     def __len__(self) -> int:
         """The number of members."""
@@ -177,7 +181,7 @@ class Population:
 
     def _divide(self, batches: Sequence[Tensor]) -> list[_Chunk]:
         size = self._chunk_size or self._fastest_chunk_size(batches)
-        if size > 1 and not self._independent(min(size, len(self)), batches):
+        if size > 1 and not self._independent(batches):
             size = 1
         count = -(-len(self) // size)
         bounds = [i * len(self) // count for i in range(count + 1)]
@@ -192,23 +196,17 @@ class Population:
         generators = [torch.Generator().manual_seed(0) for _ in rows]
         return self._chunk(members, rows, torch.zeros_like(rows), generators)
 
-    def _independent(self, size: int, batches: Sequence[Tensor]) -> bool:
+    def _independent(self, batches: Sequence[Tensor]) -> bool:
         """Whether a member's gradients are the same to the bit in a chunk and alone.
 
-        They are where every operation treats the rows of a stack alike. Some kernels do not
-        (torch's sigmoid and SiLU round an array's last few elements differently); a network
-        that uses those is trained a member at a time.
+        They are where every operation treats the rows of a stack alike. Some of torch's do
+        not; a network that uses one of those, or one that nobody has looked at, is trained a
+        member at a time.
         """
-        batch = [value[:, 0] for value in batches]
+        trial = self._trial(slice(0, len(self)))
         with torch.no_grad():
-            together = self._trial(slice(0, size))
-            together.compute_gradients([value[:size] for value in batch])
-            for member in range(size):
-                alone = self._trial(slice(member, member + 1))
-                alone.compute_gradients([value[member : member + 1] for value in batch])
-                if not torch.equal(alone.gradients[0], together.gradients[member]):
-                    return False
-        return True
+            trial.compute_gradients([value[:, 0] for value in batches])
+        return all(recording.even for recording in self._recordings.values())
 
     def _chunk(
         self,
@@ -227,6 +225,8 @@ class Population:
             self._bind(self._loss),
             self._rule,
             self.apart,
+            self._recordings,
+            self._results,
         )
 
     def _fastest_chunk_size(self, batches: Sequence[Tensor]) -> int:
@@ -257,7 +257,6 @@ class Population:
             "rows": self.rows,
             "safe": self._safe,
             "frozen": self.frozen,
-            "generators": [generator.get_state() for generator in self._generators],
             "chunks": [
                 {
                     "first": chunk.members.start,
@@ -279,8 +278,6 @@ class Population:
             chunk = self._chunk(members, self.rows, self.gradients, self._generators)
             chunk.optimizer.load_state_dict(chunk_state["optimizer"])
             self._chunks.append(chunk)
-        for generator, value in zip(self._generators, state["generators"], strict=True):
-            generator.set_state(value)
 
 
 class _Tap:
@@ -323,9 +320,11 @@ class _Chunk:
         loss: Callable[..., tuple[Tensor, dict[str, Tensor]]],
         rule: UpdateRule,
         apart: bool,
+        recordings: dict[Any, Recording],
+        results: list[str],
     ) -> None:
         self.members = members
-        self._rows = rows
+        self.rows = rows
         self.gradients = gradients
         rows.grad = gradients
         self._flat = flat
@@ -334,8 +333,9 @@ class _Chunk:
         self._tapped = template.hidden_layers if rule.needs_features else ()
         self._features: dict[str, Tensor] = {}
         self._parameters = flat.views(rows)
-        self._keys: list[str] = []
-        self._recordings: dict[Any, Callable[..., tuple[Tensor, ...]]] = {}
+        self._recordings = recordings
+        self._results = results
+        self._replays: dict[Any, Replay] = {}
         self.optimizer = StackedOptimizer(
             rule, rows, flat, template, generators, apart, self._features
         )
@@ -353,18 +353,20 @@ class _Chunk:
                 results.append(outputs[len(self._tapped) :])
                 self.optimizer.step()
                 if len(still):
-                    self._rows[still] = safe
+                    self.rows[still] = safe
         stacked = [torch.stack(values, dim=1) for values in zip(*results, strict=True)]
-        return dict(zip(self._keys, stacked, strict=True))
+        return dict(zip(self._results, stacked, strict=True))
 
     def compute_gradients(self, batch: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Fill the gradients for one batch; return features if asked for, then results."""
-        key = tuple((value.shape, value.dtype) for value in batch)
+        key = (len(self.rows), *((value.shape, value.dtype) for value in batch))
         inputs = [*self._parameters.values(), *batch]
-        if key not in self._recordings:
-            gradients = self._flat.views(self.gradients)
-            self._recordings[key] = record(self._compute, inputs, list(gradients.values()))
-        return self._recordings[key](*inputs)
+        if key not in self._replays:
+            if key not in self._recordings:
+                self._recordings[key] = record(self._compute, inputs, len(self._parameters))
+            gradients = list(self._flat.views(self.gradients).values())
+            self._replays[key] = self._recordings[key].bind(gradients)
+        return self._replays[key](*inputs)
 
     def _compute(self, *inputs: Tensor) -> Sequence[Tensor]:
         """Gradients of every member, then features if asked for, loss and named tensors."""
@@ -380,6 +382,8 @@ class _Chunk:
         with torch.enable_grad():
             losses, named, features = vmap(one)(parameters, *inputs[len(names) :])
             gradients = torch.autograd.grad(losses.sum(), values, materialize_grads=True)
-        self._keys = ["loss", *named]
+        self._results[:] = ["loss", *named]
         features = [value.flatten(1, -2) for value in features]
-        return [*gradients, *(value.detach() for value in (*features, losses, *named.values()))]
+        # A named tensor may be a parameter, which the update is about to change.
+        copies = [value.detach().clone() for value in named.values()]
+        return [*gradients, *(value.detach() for value in (*features, losses)), *copies]

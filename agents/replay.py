@@ -20,49 +20,100 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-Record = Callable[..., tuple[Tensor, ...]]
+Replay = Callable[..., tuple[Tensor, ...]]
+
+
+# Operations whose result for a row of a stack does not depend, in any bit, on the other rows
+# or on the row's place: those that move data, those that IEEE 754 rounds exactly, reductions
+# within a row, and kernels that were measured to be even. torch's sigmoid, SiLU, ELU, GELU,
+# softplus, pow, sinh and others are not: they round an array's last few elements by another
+# formula.
+_EVEN = frozenset(
+    """
+    getitem view _unsafe_view reshape expand transpose permute t squeeze unsqueeze slice select
+    split split_with_sizes cat stack clone detach alias _to_copy copy gather index_select
+    scatter_add slice_backward select_backward new_zeros zeros_like ones_like full_like
+    scalar_tensor full zeros ones
+    add sub rsub mul div neg abs sign reciprocal sqrt rsqrt clamp clamp_min clamp_max maximum
+    minimum relu threshold_backward leaky_relu leaky_relu_backward hardtanh hardtanh_backward
+    where eq ne lt le gt ge logical_and logical_or logical_not argmax argmin
+    exp expm1 log log1p tanh tanh_backward sin cos erf
+    sum mean amax amin bmm _softmax _softmax_backward_data _log_softmax
+    _log_softmax_backward_data native_layer_norm native_layer_norm_backward
+    """.split()
+)
+
+
+class Recording:
+    """A recorded function; see `record`.
+
+    Attributes:
+        even: whether every operation is known to treat the rows of a stack alike, to the bit.
+    """
+
+    def __init__(
+        self,
+        forward: Replay,
+        transposes: Sequence[Sequence[tuple[int, int]]],
+        even: bool,
+    ) -> None:
+        self._forward = forward
+        self._transposes = transposes
+        self.even = even
+
+    def bind(self, destinations: Sequence[Tensor]) -> Replay:
+        """The function, storing into the given tensors.
+
+        Args:
+            destinations: where the first outputs go, in place, at every call.
+
+        Returns:
+            A function of inputs of the recorded shapes that returns the other outputs.
+        """
+        places = []
+        for destination, transposes in zip(destinations, self._transposes, strict=True):
+            for first, second in transposes:
+                destination = destination.transpose(first, second)
+            places.append(destination)
+        forward = self._forward
+
+        def replay(*inputs: Tensor) -> tuple[Tensor, ...]:
+            return forward(*inputs, *places)
+
+        return replay
 
 
 def record(
-    function: Callable[..., Sequence[Tensor]],
-    inputs: Sequence[Tensor],
-    destinations: Sequence[Tensor],
-) -> Record:
+    function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], stored: int
+) -> Recording:
     """Record a function of tensors, for inputs of the given shapes.
 
     The function must be pure: operations on its inputs alone, no choice that depends on a
     tensor's values, and no Python state that changes between calls.
 
     Args:
-        function: takes the inputs, returns tensors; the first ``len(destinations)`` of
-            them are to be stored, the others returned.
-        inputs: example inputs; a replay must get the same shapes and strides.
-        destinations: where the first outputs go, in place, at every replay.
-
-    Returns:
-        A function of the same inputs that returns the remaining outputs.
+        function: takes the inputs, returns tensors.
+        inputs: example inputs; a replay must get the same shapes and types.
+        stored: how many of the outputs, from the first, are to be stored into given
+            tensors in place of being returned.
     """
     module = make_fx(function)(*inputs)
     graph = module.graph
+    even = all(_name(node) in _EVEN for node in graph.nodes if node.op == "call_function")
     for node in list(graph.nodes):
         if node.op == "call_function":
             _drop_identity(node)
     graph.eliminate_dead_code()
     for node in list(graph.nodes):
         if node.op == "call_function":
-            _simplify_outer_product(graph, node)
-    places = _store(graph, destinations)
+            _simplify_outer_product(node)
+    transposes = _store(graph, stored)
     for node in graph.nodes:
         node.target = _DIRECT.get(node.target, node.target)
     graph.set_codegen(fx.graph.CodeGen())
     graph.lint()
     module.recompile()
-    forward = module.forward
-
-    def replay(*inputs: Tensor) -> tuple[Tensor, ...]:
-        return forward(*inputs, *places)  # type: ignore[no-any-return]
-
-    return replay
+    return Recording(module.forward, transposes, even)
 
 
 # The same kernels by a shorter way from Python.
@@ -80,6 +131,12 @@ _DIRECT: dict[Any, Any] = {
     torch.ops.aten.unsqueeze.default: torch.unsqueeze,
     torch.ops.aten.view.default: Tensor.view,
 }
+
+
+def _name(node: fx.Node) -> str:
+    """An operation's name without its namespace and overload."""
+    target: Any = node.target
+    return str(target.__name__).partition(".")[0]
 
 
 def _shape(node: Any) -> tuple[int, ...] | None:
@@ -115,7 +172,7 @@ def _drop_identity(node: fx.Node) -> None:
         node.replace_all_uses_with(source)
 
 
-def _simplify_outer_product(graph: fx.Graph, node: fx.Node) -> None:
+def _simplify_outer_product(node: fx.Node) -> None:
     """[M, a, 1] bmm [M, 1, b] is the elementwise product of the two."""
     if node.target is not torch.ops.aten.bmm.default:
         return
@@ -124,18 +181,19 @@ def _simplify_outer_product(graph: fx.Graph, node: fx.Node) -> None:
         node.target = torch.ops.aten.mul.Tensor
 
 
-def _store(graph: fx.Graph, destinations: Sequence[Tensor]) -> list[Tensor]:
-    """Write the first outputs to their destinations instead of returning them.
+def _store(graph: fx.Graph, stored: int) -> list[list[tuple[int, int]]]:
+    """Write the first outputs into further inputs instead of returning them.
 
-    The graph takes the destinations as further inputs, in the form returned here.
+    Returns:
+        For each, how the tensor to store into is to be transposed before it is given.
     """
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     (output,) = (node for node in graph.nodes if node.op == "output")
     results = list(output.args[0])
-    places = []
-    for i, destination in enumerate(destinations):
-        node, place = _undo_transposes(results[i], destination)
-        places.append(place)
+    all_transposes = []
+    for i, result in enumerate(results[:stored]):
+        node, transposes = _before_transposes(result)
+        all_transposes.append(transposes)
         with graph.inserting_after(inputs[-1]):
             inputs.append(graph.placeholder(f"destination_{i}"))
         if node.target is torch.ops.aten.mul.Tensor and len(node.users) == 1:
@@ -144,16 +202,17 @@ def _store(graph: fx.Graph, destinations: Sequence[Tensor]) -> list[Tensor]:
         else:
             with graph.inserting_before(output):
                 graph.call_function(torch.ops.aten.copy_.default, (inputs[-1], node))
-    output.args = (tuple(results[len(destinations) :]),)
+    output.args = (tuple(results[stored:]),)
     graph.eliminate_dead_code()
-    return places
+    return all_transposes
 
 
-def _undo_transposes(node: fx.Node, destination: Tensor) -> tuple[fx.Node, Tensor]:
+def _before_transposes(node: fx.Node) -> tuple[fx.Node, list[tuple[int, int]]]:
     """Storing a transposed tensor is storing the tensor into the transposed place."""
+    transposes = []
     while node.target is torch.ops.aten.transpose.int and len(node.users) == 1:
         source, first, second = node.args
         assert isinstance(source, fx.Node) and isinstance(first, int) and isinstance(second, int)
-        destination = destination.transpose(first, second)
+        transposes.append((first, second))
         node = source
-    return node, destination
+    return node, transposes

@@ -44,7 +44,8 @@ def regression_loss(forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, dic
     Returns:
         The mean squared error, and nothing beside it.
     """
-    return (forward(x) - y).square().mean(), {}
+    error = forward(x) - y
+    return (error * error).mean(), {}
 
 
 _LOSSES = {"classification": classification_loss, "regression": regression_loss}

@@ -71,7 +71,7 @@ class Diagnostics:
         return _tagged(values)
 
     def of_gradients(self) -> Values:
-        """Metrics of the last gradient, before any clipping."""
+        """Metrics of the last gradient, as the update rule left it."""
         return self._of_parameters(gradients=self.population.gradient_views())
 
     def of_weights(self) -> Values:

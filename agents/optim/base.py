@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -53,6 +54,7 @@ class Chain:
         addons: what happens after each of its steps.
         features: the hidden activations of the batch just learned, by layer, kept up to
             date by whoever runs the network; empty where no add-on asks for them.
+        generators: what base and add-ons draw from; their states are part of the state.
     """
 
     def __init__(
@@ -60,10 +62,12 @@ class Chain:
         base: torch.optim.Optimizer,
         addons: Sequence[AddOn],
         features: Mapping[str, Tensor],
+        generators: Sequence[torch.Generator],
     ) -> None:
         self.base = base
         self.addons = tuple(addons)
         self.features = features
+        self.generators = generators
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -74,17 +78,20 @@ class Chain:
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """The base's state and the add-ons', in order."""
+        """The states of base, add-ons and generators."""
         return {
             "base": self.base.state_dict(),
             "addons": [addon.state_dict() for addon in self.addons],
+            "generators": [generator.get_state() for generator in self.generators],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave, for the same base and add-ons."""
-        self.base.load_state_dict(state["base"])
+        self.base.load_state_dict(copy.deepcopy(state["base"]))  # torch would share tensors
         for addon, own in zip(self.addons, state["addons"], strict=True):
             addon.load_state_dict(own)
+        for generator, value in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(value)
 
 
 class WithAddOns(torch.optim.Optimizer):
@@ -150,4 +157,4 @@ def compose(
                     features[name] = flat.unsqueeze(0)
 
             network.get_submodule(layer.activation).register_forward_hook(keep)
-    return WithAddOns(Chain(base, made, features))
+    return WithAddOns(Chain(base, made, features, [generator]))

@@ -117,7 +117,7 @@ class _Units:
         self.state = {
             "utility": torch.zeros(count, size),
             "age": torch.zeros(count, size),
-            "power": torch.ones(count, size),  # decay_rate ** age
+            "power": torch.ones(count, size, dtype=torch.float64),  # decay_rate ** age
             "mean": torch.zeros(count, layer.copies, size),
             "due": torch.zeros(count, dtype=torch.float64),
             "replaced": torch.zeros(count, dtype=torch.int64),
@@ -139,9 +139,13 @@ class _Units:
             y /= self.w_in.abs().mean(dim=2)
         state["utility"].mul_(eta).add_(y, alpha=1 - eta)
 
+    def _correction(self) -> Tensor:
+        """1 - eta^age, [members, units]."""
+        return (1 - self.state["power"]).float()
+
     def _mean_activation(self) -> Tensor:
         """h_hat, [members, copies, units]."""
-        return self.state["mean"] / (1 - self.state["power"]).unsqueeze(1)
+        return self.state["mean"] / self._correction().unsqueeze(1)
 
     def replace_due(self) -> None:
         """Steps 3 to 5."""
@@ -157,7 +161,7 @@ class _Units:
                 )
         if not bool((state["due"] >= 1).any()):
             return
-        ranked = (state["utility"] / (1 - state["power"])).masked_fill(~eligible, torch.inf)
+        ranked = (state["utility"] / self._correction()).masked_fill(~eligible, torch.inf)
         mean = self._mean_activation()
         for member in torch.nonzero(state["due"] >= 1).flatten().tolist():
             number = min(int(state["due"][member]), int(eligible[member].sum()))

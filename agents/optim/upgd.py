@@ -27,7 +27,9 @@ class UPGD(torch.optim.Optimizer):
         w <- (1 - lr * weight_decay) * w - lr_factor * lr * (g + xi) * (1 - s)
 
     u_hat = u / (1 - beta_utility^t), and u_max is its largest value over all weights and
-    biases of one learner. Where u_max is 0 (no weight has had a gradient yet) s is 1/2.
+    biases of one learner. Where u_max is 0 (no weight is of use, as before the first
+    gradient) s is 1/2. Where all utilities are negative, u_hat / u_max is at least 1 and the
+    least useful weights are the most protected: so the formula has it, in paper and code.
 
     Args:
         params: parameters or parameter groups. A group with the keys ``members`` and
@@ -48,7 +50,8 @@ class UPGD(torch.optim.Optimizer):
             s = 1/2 and so moves at half the step size; 2 undoes that, as the short form in
             the authors' README and their AdaUPGD for PPO do.
         generator: where the noise comes from; one a member for stacked parameters. None
-            makes a generator of the optimizer's own, from seed 0.
+            makes a generator of the optimizer's own, from seed 0. Its state is part of
+            ``state_dict``.
 
     Raises:
         ValueError: a group's members and generators differ in number.
@@ -94,6 +97,8 @@ class UPGD(torch.optim.Optimizer):
                 loss = closure()
         rows = [_Rows(self, group, p) for group in self.param_groups for p in group["params"]]
         rows = [row for row in rows if row.gradient is not None]
+        if not rows:
+            return loss
         blocks = range(0, len(self._generators), _members_a_block(rows))
         for first in blocks:
             members = slice(first, first + _members_a_block(rows))
@@ -101,6 +106,18 @@ class UPGD(torch.optim.Optimizer):
             for row in rows:
                 row.move(members, top, self._generators[members])
         return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """What ``torch.optim.Optimizer`` keeps, and the generators' states."""
+        states = [generator.get_state() for generator in self._generators]
+        return {**super().state_dict(), "generators": states}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        state = dict(state_dict)
+        for generator, value in zip(self._generators, state.pop("generators"), strict=True):
+            generator.set_state(value)
+        super().load_state_dict(state)
 
 
 def _members_a_block(rows: list[_Rows]) -> int:
@@ -149,9 +166,9 @@ class _Rows:
             weight.add_(noise.add_(gradient), alpha=rate)
             return
         # 1 - sigmoid(z) = sigmoid(-z); the corrections of u and of its largest value cancel.
-        scale = -1.0 if group["utility_max"] == "corrected" else -1.0 / self.correction
-        factor = torch.where(top == 0, 0.0, scale / top)
-        open_ = (self.utility[members] * factor).sigmoid_()
+        divisor = -top if group["utility_max"] == "corrected" else -self.correction * top
+        divisor = torch.where(divisor == 0, torch.inf, divisor)
+        open_ = (self.utility[members] / divisor).sigmoid_()
         if group["gate"] == "update":
             weight.addcmul_(noise.add_(gradient), open_, value=rate)
         else:

@@ -56,7 +56,7 @@ def test_gradients_are_the_eager_ones_to_the_bit(
 
     first = numbers()
     places = [torch.full_like(value, torch.nan) for value in first[:-1]]
-    recorded = record(function, first, places)
+    recorded = record(function, first, len(places)).bind(places)
     for inputs in (first, numbers(), numbers()):
         eager = [value.clone() for value in function(*inputs)]
         (losses,) = recorded(*inputs)
@@ -68,7 +68,7 @@ def test_gradients_are_the_eager_ones_to_the_bit(
 def check(
     function: object, inputs: list[Tensor], places: list[Tensor], others: list[list[Tensor]]
 ) -> None:
-    recorded = record(function, inputs, places)  # type: ignore[arg-type]
+    recorded = record(function, inputs, len(places)).bind(places)  # type: ignore[arg-type]
     for values in (inputs, *others):
         expected = [value.clone() for value in function(*values)]  # type: ignore[operator]
         rest = recorded(*values)
@@ -130,7 +130,7 @@ def test_multiplying_by_one_still_changes_the_type() -> None:
     def function(a: Tensor) -> list[Tensor]:
         return [a * 1.0]
 
-    (result,) = record(function, [torch.arange(3)], [])(torch.tensor([4, 5, 6]))
+    (result,) = record(function, [torch.arange(3)], 0).bind([])(torch.tensor([4, 5, 6]))
     assert result.dtype == torch.float32 and result.tolist() == [4, 5, 6]
 
 
@@ -139,3 +139,17 @@ def test_an_expanded_result_is_stored_in_full() -> None:
         return [a.sum(dim=1, keepdim=True).expand(2, 3), a.mean()]
 
     check(function, [normal(2, 3)], [torch.empty(2, 3)], [[normal(2, 3, seed=1)]])
+
+
+def test_one_recording_serves_several_places() -> None:
+    def function(a: Tensor, b: Tensor) -> list[Tensor]:
+        return [(a * b).transpose(1, 2), a + b, a.sum()]
+
+    recording = record(function, [normal(2, 3, 4), normal(2, 3, 4)], 2)
+    places = [[torch.zeros(2, 4, 3), torch.zeros(2, 3, 4)] for _ in range(2)]
+    replays = [recording.bind(place) for place in places]
+    inputs = [[normal(2, 3, 4, seed=2 * i), normal(2, 3, 4, seed=2 * i + 1)] for i in range(2)]
+    rest = [replay(*values) for replay, values in zip(replays, inputs, strict=True)]
+    for place, others, values in zip(places, rest, inputs, strict=True):
+        for got, expected in zip([*place, *others], function(*values), strict=True):
+            assert torch.equal(got, expected)
