@@ -81,6 +81,7 @@ class Population:
         # the names of what the loss gives.
         self._recordings: dict[Any, Recording] = {}
         self._results: list[str] = []
+        self._even = False
 
     def __len__(self) -> int:
         """The number of members."""
@@ -151,7 +152,9 @@ class Population:
             What the function gives, with a leading member axis on every tensor.
         """
         with torch.no_grad():
-            return vmap(self._bind(function))(self.parameters(), *inputs)
+            return vmap(self._bind(function), chunk_size=None if self._even else 1)(
+                self.parameters(), *inputs
+            )
 
     def features(self, member: int, inputs: Tensor) -> dict[str, Tensor]:
         """One member's hidden activations.
@@ -180,9 +183,14 @@ class Population:
         return bound
 
     def _divide(self, batches: Sequence[Tensor]) -> list[_Chunk]:
-        size = self._chunk_size or self._fastest_chunk_size(batches)
-        if size > 1 and not self._independent(batches):
-            size = 1
+        size = min(self._chunk_size or self._fastest_chunk_size(batches), len(self))
+        # Members are the same to the bit in a chunk and alone if every operation treats the
+        # rows of a stack alike. Some of torch's do not; a network that uses one of those, or
+        # one that nobody has looked at, is trained a member at a time.
+        with torch.no_grad():
+            self._trial(slice(0, size)).compute_gradients([value[:size, 0] for value in batches])
+        self._even = all(recording.even for recording in self._recordings.values())
+        size = size if self._even else 1
         count = -(-len(self) // size)
         bounds = [i * len(self) // count for i in range(count + 1)]
         return [
@@ -195,18 +203,6 @@ class Population:
         rows = self.rows.clone()
         generators = [torch.Generator().manual_seed(0) for _ in rows]
         return self._chunk(members, rows, torch.zeros_like(rows), generators)
-
-    def _independent(self, batches: Sequence[Tensor]) -> bool:
-        """Whether a member's gradients are the same to the bit in a chunk and alone.
-
-        They are where every operation treats the rows of a stack alike. Some of torch's do
-        not; a network that uses one of those, or one that nobody has looked at, is trained a
-        member at a time.
-        """
-        trial = self._trial(slice(0, len(self)))
-        with torch.no_grad():
-            trial.compute_gradients([value[:, 0] for value in batches])
-        return all(recording.even for recording in self._recordings.values())
 
     def _chunk(
         self,
@@ -250,13 +246,13 @@ class Population:
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides the members' future; plain values and tensors.
 
-        The chunks are a matter of speed; the state is the same however members are divided
-        only if the same division is used to load it, so it is part of the state.
+        Each chunk has an optimizer of its own, so the division is part of the state.
         """
         return {
             "rows": self.rows,
             "safe": self._safe,
             "frozen": self.frozen,
+            "even": self._even,
             "chunks": [
                 {
                     "first": chunk.members.start,
@@ -272,6 +268,7 @@ class Population:
         self.rows.copy_(state["rows"])
         self._safe.copy_(state["safe"])
         self.frozen.copy_(state["frozen"])
+        self._even = state["even"]
         self._chunks = []
         for chunk_state in state["chunks"]:
             members = slice(chunk_state["first"], chunk_state["last"])
