@@ -125,9 +125,12 @@ class Training:
         }
 
     def steps(self, sinks: Mapping[int, Sink]) -> Iterator[int]:
-        """Train block by block: yields the step after each block, up to the last."""
+        """Train block by block: yields the step after each block, up to the last.
+
+        Ends early where every member has diverged.
+        """
         clock = _Clock(self.step)
-        while self.step < self.config.steps:
+        while self.step < self.config.steps and not all(self._frozen()):
             if self.step == 0:
                 self._write(sinks, self._begin_task())
             self._learn_block()

@@ -328,6 +328,12 @@ def test_all_diverged() -> None:
         assert all(math.isfinite(value) for _, values in sink.lines for value in values.values())
 
 
+def test_it_ends_when_nobody_is_left() -> None:
+    training = Training(config(optimizer={"name": "sgd", "lr": 1e30}), range(2))
+    assert training.run({0: Lines(), 1: Lines()}) == {0: "diverged", 1: "diverged"}
+    assert 0 < training.step < training.config.steps
+
+
 def test_progress_counts_examples_of_all_members() -> None:
     calls: list[tuple[int, int]] = []
     settings = config()
