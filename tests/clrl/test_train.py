@@ -319,19 +319,14 @@ def test_a_diverged_member_is_marked_and_its_siblings_go_on() -> None:
 
 
 def test_all_diverged() -> None:
-    """A step size that is far too large ends every member, and ends the run."""
-    settings = config(optimizer={"name": "sgd", "lr": 1e30})
-    sinks, states = run(settings, [0, 1])
-    assert states == {0: "diverged", 1: "diverged"}
+    """A step size that is far too large ends every member, and then the run."""
+    training = Training(config(optimizer={"name": "sgd", "lr": 1e30}), range(2))
+    sinks = {seed: Lines() for seed in range(2)}
+    assert training.run(sinks) == {0: "diverged", 1: "diverged"}
+    assert 0 < training.step < training.config.steps
     for sink in sinks.values():
         assert [step for step, _ in sink.lines] == [0]
         assert all(math.isfinite(value) for _, values in sink.lines for value in values.values())
-
-
-def test_it_ends_when_nobody_is_left() -> None:
-    training = Training(config(optimizer={"name": "sgd", "lr": 1e30}), range(2))
-    assert training.run({0: Lines(), 1: Lines()}) == {0: "diverged", 1: "diverged"}
-    assert 0 < training.step < training.config.steps
 
 
 def test_progress_counts_examples_of_all_members() -> None:
