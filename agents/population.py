@@ -87,6 +87,11 @@ class Population:
         """The number of members."""
         return len(self.rows)
 
+    @property
+    def chunk_size(self) -> int:
+        """The most members that are stepped together; 0 before the first update."""
+        return max((len(chunk.rows) for chunk in self._chunks), default=0)
+
     def parameters(self) -> dict[str, Tensor]:
         """The parameters: name to a view [members, *shape]."""
         return self._flat.views(self.rows)
@@ -116,7 +121,8 @@ class Population:
 
         A member whose parameters are not finite is frozen instead.
         """
-        self._freeze(self.rows.amin(dim=1).isfinite() & self.rows.amax(dim=1).isfinite())
+        real = self.rows[:, : self._flat.width]
+        self._freeze(real.amin(dim=1).isfinite() & real.amax(dim=1).isfinite())
         self._safe.copy_(self.rows)
 
     @property

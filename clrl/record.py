@@ -58,9 +58,6 @@ class Recorder:
         self._lines.write((json.dumps(line, allow_nan=False) + "\n").encode())
         self._events.write(step, finite)
 
-    def flush(self) -> None:
-        """Does nothing more: every write is on disk when it returns."""
-
     def close(self) -> None:
         """Close the files; a second call does nothing."""
         self._lines.close()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from clrl.agents.networks import Network
+from clrl.agents.optim.base import AddOn
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
 from clrl.agents.supervised import Supervised
@@ -33,9 +34,18 @@ class Sink(Protocol):
 
 
 def update_rule(config: RunConfig) -> UpdateRule:
-    """The update rule that a configuration describes."""
+    """The update rule that a configuration describes.
+
+    Raises:
+        UsageError: what stands for the optimizer is an add-on.
+    """
+    base = OPTIMIZERS.find(config.optimizer.name).load()
+    if isinstance(base, type) and issubclass(base, AddOn):
+        raise UsageError(
+            f"optimizer: {config.optimizer.name} is an add-on; expected it under addons"
+        )
     return UpdateRule(
-        OPTIMIZERS.find(config.optimizer.name).load(),
+        base,
         as_keywords(config.optimizer.options),
         [(ADDONS.find(addon.name).load(), as_keywords(addon.options)) for addon in config.addons],
     )

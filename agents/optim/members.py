@@ -93,11 +93,6 @@ class Flat:
             self.width += parameter.numel()
         self.padded = -(-self.width // 64) * 64
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The parameters' names, in the order of the row."""
-        return tuple(self._slots)
-
     def view(self, rows: Tensor, name: str) -> Tensor:
         """One parameter of every row: [members, padded] to a view [members, *shape]."""
         start, shape = self._slots[name]

@@ -45,14 +45,22 @@ def make_base(
 ) -> torch.optim.Optimizer:
     """Build a rule's base optimizer.
 
-    A base whose constructor has a parameter ``generator`` is given the generators.
+    A base with the attribute ``stacks_members`` knows of members: it takes a generator for
+    each, and reads ``members`` and ``width`` of its parameter groups. Another base whose
+    constructor has a parameter ``generator`` is given its only member's.
     """
     options = dict(rule.options)
     if rule.base in _FUSED and not (options.get("foreach") or options.get("fused")):
         options["fused"] = True
-    elif "generator" in inspect.signature(rule.base).parameters:
+    elif getattr(rule.base, "stacks_members", False):
         options["generator"] = list(generators)
+    elif _takes_generator(rule):
+        (options["generator"],) = generators
     return rule.base(params, **options)
+
+
+def _takes_generator(rule: UpdateRule) -> bool:
+    return "generator" in inspect.signature(rule.base).parameters
 
 
 class StackedOptimizer(Chain):
@@ -154,9 +162,9 @@ def mixes_members(rule: UpdateRule) -> bool:
 
     Three learners of two tensors, with gradients of very different sizes, take three steps
     stacked and three steps apart. A rule that reduces over a whole tensor (a norm, a mean)
-    or cares about a tensor's shape gives other results and must be kept apart. A base whose
-    constructor takes ``generator`` says that it knows of members (groups with ``members``
-    and ``width``); it is compared with populations of one.
+    or cares about a tensor's shape gives other results and must be kept apart, and so must
+    one that takes a single ``generator``. A base that knows of members (`make_base`) is
+    compared with populations of one.
 
     Raises:
         UsageError: the optimizer cannot take a plain step at all.
@@ -184,7 +192,9 @@ def mixes_members(rule: UpdateRule) -> bool:
             optimizer.step()
         return rows
 
-    aware = "generator" in inspect.signature(rule.base).parameters
+    aware = getattr(rule.base, "stacks_members", False)
+    if _takes_generator(rule) and not aware:
+        return True
     # Weights near 0 show small steps; weights near 1 show what is done to weights.
     for scale in (1.0, 1e-12):
         with torch.random.fork_rng(devices=[]), torch.no_grad():

@@ -57,6 +57,8 @@ class UPGD(torch.optim.Optimizer):
         ValueError: a group's members and generators differ in number.
     """
 
+    stacks_members = True
+
     def __init__(
         self,
         params: Any,
@@ -102,7 +104,8 @@ class UPGD(torch.optim.Optimizer):
         blocks = range(0, len(self._generators), _members_a_block(rows))
         for first in blocks:
             members = slice(first, first + _members_a_block(rows))
-            top = torch.stack([row.track_utility(members) for row in rows]).amax(dim=0)
+            tops = [row.track_utility(members) for row in rows if row.gated]
+            top = torch.stack(tops).amax(dim=0) if tops else None
             for row in rows:
                 row.move(members, top, self._generators[members])
         return loss
@@ -129,6 +132,7 @@ class _Rows:
 
     def __init__(self, optimizer: UPGD, group: dict[str, Any], parameter: Tensor) -> None:
         self.group = group
+        self.gated = group["gate"] != "none"
         members = group.get("members", 1)
         self.width = group.get("width", parameter.numel())
         self.weight = parameter.detach().view(members, -1)
@@ -145,28 +149,29 @@ class _Rows:
         self.correction = 1 - group["beta_utility"] ** state["step"]
 
     def track_utility(self, members: slice) -> Tensor:
-        """Update the running averages; return the largest one of each member, [members, 1]."""
+        """Update the running averages; return each member's u_max here, [members, 1]."""
         assert self.gradient is not None
         beta: float = self.group["beta_utility"]
         utility: Tensor = self.utility[members]
-        if self.group["gate"] == "none":
-            return utility.new_zeros(len(utility), 1)
         utility.mul_(beta)
         utility.addcmul_(self.gradient[members], self.weight[members], value=beta - 1)
-        return utility[:, : self.width].amax(dim=1, keepdim=True)
+        top = utility[:, : self.width].amax(dim=1, keepdim=True)
+        return top / self.correction if self.group["utility_max"] == "corrected" else top
 
-    def move(self, members: slice, top: Tensor, generators: Sequence[torch.Generator]) -> None:
-        """Take the step of these members; `top` is the largest raw utility, [members, 1]."""
+    def move(
+        self, members: slice, top: Tensor | None, generators: Sequence[torch.Generator]
+    ) -> None:
+        """Take the step of these members, whose u_max is given, [members, 1]."""
         assert self.gradient is not None
         group, weight, gradient = self.group, self.weight[members], self.gradient[members]
         noise = normal(weight.shape[1], group["sigma"], generators)
         rate = -group["lr"] * group["lr_factor"]
         weight.mul_(1 - group["lr"] * group["weight_decay"])
-        if group["gate"] == "none":
+        if top is None or not self.gated:
             weight.add_(noise.add_(gradient), alpha=rate)
             return
-        # 1 - sigmoid(z) = sigmoid(-z); the corrections of u and of its largest value cancel.
-        divisor = -top if group["utility_max"] == "corrected" else -self.correction * top
+        # 1 - sigmoid(u_hat / u_max) = sigmoid(-u_hat / u_max), u_hat being u / correction.
+        divisor = -self.correction * top
         divisor = torch.where(divisor == 0, torch.inf, divisor)
         open_ = (self.utility[members] / divisor).sigmoid_()
         if group["gate"] == "update":

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clrl.config import RunConfig, resolve
-from clrl.envs.streams.data import mnist_files
+from clrl.envs.streams.data import mnist, mnist_files
 from clrl.launch import process
 from clrl.record import Recorder
 from clrl.train import Training
@@ -35,7 +35,10 @@ ROUNDS = 3
 EXAMPLES = 5_000
 """Examples a member learns in one stretch of the engine: one task of the suite."""
 PLAIN_EXAMPLES = {"sgd": 3000, "adam": 1500, "upgd": 500}
-KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
+KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(process.MMAP_THRESHOLD),
+    "MALLOC_TRIM_THRESHOLD_": str(process.TRIM_THRESHOLD),
+}
 """What `clrl.launch.process` sets for the engine, as glibc takes it from the environment."""
 GOALS = {"upgd": 3.5, "sgd": 2.5, "adam": 2.0}
 
@@ -77,12 +80,13 @@ def main() -> None:
     Raises:
         UsageError: MNIST cannot be had.
     """
+    mnist("symmetric", "train")
     console = Console()
     console.print(
         f"784-300-150-10, batch 1, {MEMBERS} learners in the engine, 1 in the plain loop; "
         f"one thread each, {ROUNDS} rounds in turn, median processor time"
     )
-    with _Engine() as engine:
+    with tempfile.TemporaryDirectory() as folder, _Engine(Path(folder)) as engine:
         bandwidth = engine.ask("bandwidth")
         table = Table(
             "rule", "plain /s", "engine /s", "ratio", "goal", "kept", "metrics+files", "of limit"
@@ -106,7 +110,7 @@ def main() -> None:
         "rates are examples of one learner a second; kept: the ratio to a plain loop whose "
         "process keeps freed memory as the engine's does; metrics+files: what measuring and "
         "recording add to the engine's time; of limit: the least time in which the rule's "
-        "weights, gradients and state pass through memory once a sweep, at the measured "
+        "weights, gradients and state are read and written once a sweep, at the measured "
         f"{bandwidth / 1e9:.0f} GB/s, over the engine's time"
     )
 
@@ -115,7 +119,7 @@ def _measure(rule: str, engine: _Engine) -> Timing:
     rounds = []
     with _Plain(rule) as plain, _Plain(rule, **KEEP_MEMORY) as kept:
         for _ in range(ROUNDS + 1):
-            rounds.append((plain.ask(), kept.ask(), engine.ask(rule), engine.ask(f"bare {rule}")))
+            rounds.append((plain.ask(), kept.ask(), engine.ask(rule), engine.ask(rule)))
     # The first round pays for recording and caches.
     return Timing(*(list(column) for column in zip(*rounds[1:], strict=True)))
 
@@ -159,10 +163,12 @@ class _Plain:
 class _Engine:
     """The engine, in a process that is set up as a run's is."""
 
-    def __enter__(self) -> _Engine:
+    def __init__(self, folder: Path) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
-        self._process = context.Process(target=_engine, args=(other,), daemon=True)
+        self._process = context.Process(target=_engine, args=(other, folder), daemon=True)
+
+    def __enter__(self) -> _Engine:
         self._process.start()
         return self
 
@@ -177,20 +183,50 @@ class _Engine:
         return answer
 
 
-def _engine(connection: Connection) -> None:
-    """Answer rules with the engine's processor seconds an example, ``bare`` ones likewise."""
+def _engine(connection: Connection, folder: Path) -> None:
+    """Answer rules with the engine's processor seconds an example.
+
+    A rule's first measurement is of a run, the next of updates alone, and so on in turn.
+    """
     process.set_up()
-    runs: dict[str, Iterator[None]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        while True:
-            what = connection.recv()
-            if what == "bandwidth":
-                connection.send(_bandwidth())
-                continue
-            if what not in runs:
-                bare, _, rule = what.rpartition(" ")
-                runs[what] = _bare(rule) if bare else _whole(rule, Path(folder))
-            connection.send(_seconds(lambda: next(runs[what])) / (EXAMPLES * MEMBERS))  # noqa: B023
+    rules: dict[str, Iterator[float]] = {}
+    while True:
+        what = connection.recv()
+        if what == "bandwidth":
+            connection.send(_bandwidth())
+            continue
+        if what not in rules:
+            rules[what] = _whole_and_bare(what, folder)
+        connection.send(next(rules[what]))
+
+
+def _whole_and_bare(rule: str, folder: Path) -> Iterator[float]:
+    folders = {seed: folder / f"{rule}-{seed}" for seed in range(MEMBERS)}
+    for one in folders.values():
+        one.mkdir()
+    recorders = {seed: Recorder(one) for seed, one in folders.items()}
+    whole = Training(_config(rule), range(MEMBERS))
+    steps = whole.steps(recorders)
+    bare: Training | None = None
+    while True:
+        yield _seconds(lambda: _one_task(steps)) / (EXAMPLES * MEMBERS)
+        if bare is None:  # with members divided alike
+            config = replace(_config(rule), chunk_size=whole.agent.population.chunk_size)
+            bare = Training(config, range(MEMBERS))
+        yield _seconds(lambda: _updates_alone(bare)) / (EXAMPLES * MEMBERS)  # noqa: B023
+
+
+def _one_task(steps: Iterator[int]) -> None:
+    """Train as a run does, to the end of a task."""
+    for step in steps:
+        if step % EXAMPLES == 0:
+            return
+
+
+def _updates_alone(training: Training) -> None:
+    """The same updates, with nothing measured or written."""
+    for _ in range(EXAMPLES // 50):
+        training.agent.learn(*training.next_examples(50))
 
 
 def _seconds(action: Callable[[], object]) -> float:
@@ -207,27 +243,6 @@ def _config(rule: str) -> RunConfig:
         "log_every": EXAMPLES,
     }
     return resolve(raw, Place("bench"))
-
-
-def _whole(rule: str, folder: Path) -> Iterator[None]:
-    """Train as a run does, pausing after each task."""
-    training = Training(_config(rule), range(MEMBERS))
-    folders = {seed: folder / f"{rule}-{seed}" for seed in range(MEMBERS)}
-    for one in folders.values():
-        one.mkdir()
-    recorders = {seed: Recorder(one) for seed, one in folders.items()}
-    for step in training.steps(recorders):
-        if step % EXAMPLES == 0:
-            yield
-
-
-def _bare(rule: str) -> Iterator[None]:
-    """The same updates, with nothing measured or written."""
-    training = Training(_config(rule), range(MEMBERS))
-    while True:
-        for _ in range(EXAMPLES // 50):
-            training.agent.learn(*training.next_examples(50))
-        yield
 
 
 _WEIGHTS = 784 * 300 + 300 + 300 * 150 + 150 + 150 * 10 + 10

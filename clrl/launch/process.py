@@ -8,7 +8,8 @@ import sys
 # glibc's names for what `mallopt` sets (malloc.h).
 _TRIM_THRESHOLD = -1
 _MMAP_THRESHOLD = -3
-_KEEP_BYTES = 2**30
+MMAP_THRESHOLD = 2**25  # the largest that every glibc accepts
+TRIM_THRESHOLD = 2**30
 
 
 def set_up() -> None:
@@ -27,5 +28,5 @@ def set_up() -> None:
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:  # other C libraries have none
-            mallopt(_TRIM_THRESHOLD, _KEEP_BYTES)
-            mallopt(_MMAP_THRESHOLD, _KEEP_BYTES)
+            mallopt(_MMAP_THRESHOLD, MMAP_THRESHOLD)
+            mallopt(_TRIM_THRESHOLD, TRIM_THRESHOLD)

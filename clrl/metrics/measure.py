@@ -30,6 +30,14 @@ INPUTS = (
 )
 """What a metric can be defined on; `clrl.metrics.plasticity` gives shapes and meaning."""
 
+_TOGETHER = (
+    {"features", "activation", "singular_values"},
+    {"gradients"},
+    {"weights", "previous_weights"},
+    {"loss_before", "loss_after"},
+)
+"""Inputs that a run measures at the same time."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
@@ -72,6 +80,11 @@ def _metric(entry: Entry) -> Metric:
             required.add(parameter.name)
         elif parameter.name in INPUTS:
             optional.add(parameter.name)
+    if required.issubset(INPUTS) and not any(required <= together for together in _TOGETHER):
+        raise UsageError(
+            f"metric {entry.name!r}: {' and '.join(sorted(required))} are not measured at the "
+            "same time; expected inputs of one kind"
+        )
     unknown = sorted(required.difference(INPUTS))
     if unknown or not required:
         problem = f"parameter {unknown[0]!r} is not measured" if unknown else "takes no inputs"

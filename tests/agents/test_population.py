@@ -391,6 +391,18 @@ def test_a_member_that_never_was_safe_falls_back_to_its_start() -> None:
     assert not torch.equal(members.rows[1], start[1])
 
 
+def test_what_happens_in_the_padding_is_of_no_account() -> None:
+    """Adam without eps makes 0/0 of a padding's gradient."""
+    rule = UpdateRule(torch.optim.Adam, {"lr": 0.01, "eps": 0.0})
+    members = population(range(2), rule)
+    x, y = examples(range(2))
+    losses = members.learn(x, y)["loss"]
+    members.freeze_diverged(losses)
+    members.mark_safe()
+    assert members.rows.isnan().any()
+    assert not members.frozen.any()
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_parameters_that_are_not_finite_are_not_safe(value: float) -> None:
     """However fine the losses were: the member is frozen, and goes back."""
@@ -518,6 +530,23 @@ class NoisySGD(torch.optim.Optimizer):
                 p.sub_(group["lr"] * (p.grad + group["sigma"] * torch.randn_like(p)))
 
 
+class GeneratorSGD(torch.optim.Optimizer):
+    """Draws from a generator that it is given, as torch's functions take one."""
+
+    def __init__(
+        self, params: Any, lr: float = 0.1, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__(params, {"lr": lr})
+        self.generator = generator
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                noise = torch.randn(p.shape, generator=self.generator)
+                p.sub_(group["lr"] * (p.grad + noise))
+
+
 class MatrixNorm(torch.optim.Optimizer):
     """Cares about shapes: every matrix's rows move by the same length."""
 
@@ -549,6 +578,7 @@ class MatrixNorm(torch.optim.Optimizer):
         (UpdateRule(ClippedSGD, {"lr": 0.01, "max_norm": 100.0}), True),
         (UpdateRule(NoisySGD), True),
         (UpdateRule(NoisySGD, {"lr": 1e-5, "sigma": 1e-3}), True),
+        (UpdateRule(GeneratorSGD), True),
         (UpdateRule(MatrixNorm), True),
     ],
 )
@@ -590,6 +620,16 @@ def test_a_mixing_plug_in_under_add_ons_keeps_members_apart(
         [(ShrinkAndPerturb, {"noise_scale": 0.01}), (ContinualBackprop, cbp)],
     )
     assert_independent({"widths": (6, 5)}, [(3, 3), (5, 2)], rule)
+
+
+def test_a_plug_in_that_takes_a_generator_is_given_its_members() -> None:
+    x, y = examples(range(3), updates=5)
+    together = population(range(3), UpdateRule(GeneratorSGD))
+    together.learn(x, y)
+    alone = population([2], UpdateRule(GeneratorSGD))
+    alone.learn(x[2:], y[2:])
+    assert torch.equal(alone.rows[0], together.rows[2])
+    assert not torch.equal(together.rows[0], together.rows[1])
 
 
 def test_noise_from_the_global_generator_is_a_members_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,9 @@ class TestReading:
         assert short.seeds == (0, 1, 2)
         assert {config.steps for config in short.learners.values()} == {100_000}
         for label, config in short.learners.items():
-            assert config.optimizer == mnist.learners[label].optimizer
+            assert replace(config, steps=1_000_000) == mnist.learners[label]
+        assert short.benchmarks == mnist.benchmarks
+        assert short.learners.keys() == mnist.learners.keys()
         assert set(suite.load("quickstart").learners) == {
             "adam", "sgd", "shrink-and-perturb", "continual-backprop", "upgd",
         }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -414,6 +415,31 @@ def test_one_maximum_over_all_parameter_groups() -> None:
         take(groups, two, numbers(10 + t))
     for a, b in zip(one, two, strict=True):
         assert torch.equal(a, b)
+
+
+def test_parameter_groups_that_differ() -> None:
+    """Two weights of equal corrected utility move alike, whatever each group's decay.
+
+    g = 0.5, w = -1: u_hat = 0.5 in both groups at the first step, so s = sigmoid(1), and
+    w = -1 - (1 - sigmoid(1)) * 0.5 at lr 1. A third group without a gate moves by g, and its
+    utility, though it would be the largest, does not count.
+    """
+    weights = [nn.Parameter(torch.tensor([-1.0])) for _ in range(3)]
+    optimizer = UPGD(
+        [
+            {"params": weights[:1], "beta_utility": 0.9},
+            {"params": weights[1:2], "beta_utility": 0.999},
+            {"params": weights[2:], "gate": "none"},
+        ],
+        lr=1.0,
+        sigma=0.0,
+        weight_decay=0.0,
+    )
+    for weight, gradient in zip(weights, (0.5, 0.5, 5.0), strict=True):
+        weight.grad = torch.tensor([gradient])
+    optimizer.step()
+    moved = -1 - (1 - 1 / (1 + math.exp(-1))) * 0.5
+    assert [weight.item() for weight in weights] == pytest.approx([moved, moved, -6.0], rel=1e-5)
 
 
 def test_parameters_without_gradient_stay() -> None:

@@ -41,6 +41,10 @@ def names_something_else(features, outputs):
     return features
 
 
+def of_two_times(gradients, weights):
+    return gradients[0]
+
+
 def takes_nothing(power: float = 1.0, **rest):
     return torch.zeros(1)
 
@@ -106,6 +110,7 @@ def test_a_plug_in_is_measured_like_the_rest() -> None:
     ("target", "message"),
     [
         ("names_something_else", "metric 'mine': parameter 'outputs' is not measured; expected"),
+        ("of_two_times", "metric 'mine': gradients and weights are not measured at the same time"),
         ("takes_nothing", "metric 'mine': takes no inputs; expected some of features"),
         ("not_a_function", "metric 'mine': .*not_a_function is not a function"),
         ("missing", "has no 'missing'"),
