@@ -22,7 +22,7 @@ from clrl.envs.streams.base import Stream
 from clrl.errors import UsageError
 from clrl.options import as_keywords
 
-_BLOCK_UPDATES = 50
+_BLOCK_UPDATES = 100
 """Updates between two looks at the losses; a block's examples fit the processor's cache."""
 
 
