@@ -140,7 +140,7 @@ class _Plain:
         ]
         arguments = [rule, *paths, str(PLAIN_EXAMPLES[rule])]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "clrl.bench.baseline", *arguments],
+            [sys.executable, "-P", "-m", "clrl.bench.baseline", *arguments],
             env={**os.environ, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
