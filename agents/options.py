@@ -38,4 +38,4 @@ class SupervisedOptions:
     """
 
     batch_size: PositiveInt = 1
-    diagnose_every: PositiveInt = 250
+    diagnose_every: PositiveInt = 500

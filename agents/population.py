@@ -87,11 +87,6 @@ class Population:
         """The number of members."""
         return len(self.rows)
 
-    @property
-    def chunk_size(self) -> int:
-        """The most members that are stepped together; 0 before the first update."""
-        return max((len(chunk.rows) for chunk in self._chunks), default=0)
-
     def parameters(self) -> dict[str, Tensor]:
         """The parameters: name to a view [members, *shape]."""
         return self._flat.views(self.rows)

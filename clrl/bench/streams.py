@@ -7,6 +7,7 @@ the ratio.
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import statistics
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -88,14 +89,13 @@ def main() -> None:
         f"one thread each, in turn, median processor time"
     )
     with tempfile.TemporaryDirectory() as folder, _Engine(Path(folder)) as engine:
-        bandwidth = engine.ask("bandwidth")
         table = Table(
             "rule", "plain /s", "engine /s", "ratio", "goal", "kept", "metrics+files", "of limit"
         )
         for rule, goal in GOALS.items():
             timing = _measure(rule, engine)
             seconds = statistics.median(timing.engine)
-            limit = 4 * SWEEPS[rule] * _WEIGHTS / bandwidth
+            limit = 4 * SWEEPS[rule] * _WEIGHTS / engine.bandwidth
             table.add_row(
                 rule,
                 f"{1 / statistics.median(timing.plain):,.0f}",
@@ -112,7 +112,7 @@ def main() -> None:
         "process keeps freed memory as the engine's does; metrics+files: what measuring and "
         "recording add to the engine's time; of limit: the least time in which the rule's "
         "weights, gradients and state are read and written once a sweep, at the measured "
-        f"{bandwidth / 1e9:.0f} GB/s, over the engine's time"
+        f"{engine.bandwidth / 1e9:.0f} GB/s, over the engine's time"
     )
 
 
@@ -120,7 +120,7 @@ def _measure(rule: str, engine: _Engine) -> Timing:
     rounds = []
     with _Plain(rule) as plain, _Plain(rule, **KEEP_MEMORY) as kept:
         for _ in range(ROUNDS[rule] + 1):
-            rounds.append((plain.ask(), kept.ask(), engine.ask(rule), engine.ask(rule)))
+            rounds.append((plain.ask(), kept.ask(), *engine.ask(rule)))
     # The first round pays for recording and caches.
     return Timing(*(list(column) for column in zip(*rounds[1:], strict=True)))
 
@@ -171,50 +171,50 @@ class _Engine:
 
     def __enter__(self) -> _Engine:
         self._process.start()
+        self.bandwidth: float = self._connection.recv()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.join()
 
-    def ask(self, what: str) -> float:
-        """One measurement; see `_engine`."""
-        self._connection.send(what)
-        answer: float = self._connection.recv()
+    def ask(self, rule: str) -> tuple[float, float]:
+        """One measurement; see `_whole_and_bare`."""
+        self._connection.send(rule)
+        answer: tuple[float, float] = self._connection.recv()
         return answer
 
 
 def _engine(connection: Connection, folder: Path) -> None:
-    """Answer rules with the engine's processor seconds an example.
-
-    A rule's first measurement is of a run, the next of updates alone, and so on in turn.
-    """
+    """Answer rules with what `_whole_and_bare` gives, again and again."""
     process.set_up()
-    rules: dict[str, Iterator[float]] = {}
+    connection.send(_bandwidth())
+    rules: dict[str, Iterator[tuple[float, float]]] = {}
     while True:
-        what = connection.recv()
-        if what == "bandwidth":
-            connection.send(_bandwidth())
-            continue
-        if what not in rules:
-            rules[what] = _whole_and_bare(what, folder)
-        connection.send(next(rules[what]))
+        rule = connection.recv()
+        if rule not in rules:
+            rules[rule] = _whole_and_bare(rule, folder)
+        connection.send(next(rules[rule]))
 
 
-def _whole_and_bare(rule: str, folder: Path) -> Iterator[float]:
+def _whole_and_bare(rule: str, folder: Path) -> Iterator[tuple[float, float]]:
+    """Processor seconds an example: of a run, and of its updates alone."""
     folders = {seed: folder / f"{rule}-{seed}" for seed in range(MEMBERS)}
     for one in folders.values():
         one.mkdir()
     recorders = {seed: Recorder(one) for seed, one in folders.items()}
-    whole = Training(_config(rule), range(MEMBERS))
-    steps = whole.steps(recorders)
-    bare: Training | None = None
-    while True:
-        yield _seconds(lambda: _one_task(steps)) / (EXAMPLES * MEMBERS)
-        if bare is None:  # with members divided alike
-            config = replace(_config(rule), chunk_size=whole.agent.population.chunk_size)
-            bare = Training(config, range(MEMBERS))
-        yield _seconds(lambda: _updates_alone(bare)) / (EXAMPLES * MEMBERS)  # noqa: B023
+    training = Training(_config(rule), range(MEMBERS))
+    steps = training.steps(recorders)
+    # The same learners: where arrays lie in memory alone makes a difference of percents. And
+    # each goes first in turn: caches are cold after the plain loops.
+    for turn in itertools.count():
+        if turn % 2:
+            bare = _seconds(lambda: _updates_alone(training))
+            whole = _seconds(lambda: _one_task(steps))
+        else:
+            whole = _seconds(lambda: _one_task(steps))
+            bare = _seconds(lambda: _updates_alone(training))
+        yield whole / (EXAMPLES * MEMBERS), bare / (EXAMPLES * MEMBERS)
 
 
 def _one_task(steps: Iterator[int]) -> None:
@@ -225,7 +225,7 @@ def _one_task(steps: Iterator[int]) -> None:
 
 
 def _updates_alone(training: Training) -> None:
-    """The same updates, with nothing measured or written."""
+    """Another task's updates, with nothing measured or written."""
     for _ in range(EXAMPLES // 100):
         training.agent.learn(*training.next_examples(100))
 
