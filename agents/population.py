@@ -228,11 +228,10 @@ class Population:
 
     def _fastest_chunk_size(self, batches: Sequence[Tensor]) -> int:
         """Time a few updates of copies of the first members: powers of two, and all."""
-        sizes = sorted({1 << k for k in range(len(self).bit_length())} | {len(self)})
-        if len(sizes) == 1 or self.apart:
-            return 1 if len(sizes) == 1 else len(self)
+        if len(self) == 1 or self.apart:
+            return len(self)
         times = {}
-        for size in sizes:
+        for size in sorted({1 << k for k in range(len(self).bit_length())} | {len(self)}):
             trial = self._trial(slice(0, size))
             one = [batch[:, :1] for batch in batches]
             rounds = []
