@@ -67,7 +67,7 @@ $(READY): pyproject.toml constraints.txt
 	    found=$$($(PYTHON) --version 2>&1) || found='not there'; \
 	    echo "clrl needs Python 3.11 or newer and '$(PYTHON)' is $$found:" \
 	        'choose one with make PYTHON=/path/to/python' >&2; exit 1; }
-	@echo 'Setting up $(VENV): once, about a minute and 1.5 GB ...'
+	@echo 'Setting up $(VENV): once, about a minute and 2 GB ...'
 	@$(PYTHON) -m venv $$(test -e $@ || echo --clear) $(VENV)
 	@$(PIP) install -qq --disable-pip-version-check -c constraints.txt setuptools
 	@$(PIP) install -qq --disable-pip-version-check -c constraints.txt \

@@ -92,13 +92,13 @@ class TensorBoardArguments:
 
 @dataclass(frozen=True)
 class BenchArguments:
-    """Measure the speed of streams against a plain PyTorch loop.
+    """Measure speed: of streams against a plain PyTorch loop, of environments against Gymnasium.
 
     Attributes:
         what: what to measure.
     """
 
-    what: Literal["streams"] = field(default="streams", metadata={"positional": True})
+    what: Literal["streams", "envs"] = field(default="streams", metadata={"positional": True})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -269,8 +269,6 @@ def tensorboard_command(argv: list[str]) -> int:
 
 def bench_command(argv: list[str]) -> int:
     """``clrl bench``."""
-    _read(BenchArguments, argv, "bench")
-    from clrl.bench import streams
-
-    streams.main()
+    options = _read(BenchArguments, argv, "bench")
+    importlib.import_module(f"clrl.bench.{options.what}").main()
     return 0

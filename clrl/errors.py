@@ -7,3 +7,9 @@ class UsageError(Exception):
     The message is one line that names the file (or option), the key and what was
     expected. The command line prints it and exits with status 2; no traceback.
     """
+
+
+def shown(given: object) -> str:
+    """What a user gave, as a message shows it: on one line of 100 characters at most."""
+    line = " ".join(repr(given).split())
+    return line if len(line) <= 100 else f"{line[:97]}..."

@@ -18,6 +18,7 @@ from clrl.agents.table import AGENTS, NETWORKS
 from clrl.config import RunConfig
 from clrl.diagnostics import PROBE_EXAMPLES, Diagnostics
 from clrl.envs.benchmarks import BENCHMARKS
+from clrl.envs.control import Benchmark
 from clrl.envs.streams.base import Stream
 from clrl.errors import UsageError
 from clrl.options import as_keywords
@@ -63,14 +64,19 @@ class Training:
         seeds: one a member.
 
     Raises:
-        UsageError: the batch size does not divide ``steps``, ``log_every`` or the task
-            length; or the benchmark's data cannot be had.
+        UsageError: the benchmark is a control task; the batch size does not divide ``steps``,
+            ``log_every`` or the task length; or the benchmark's data cannot be had.
     """
 
     def __init__(self, config: RunConfig, seeds: Sequence[int]) -> None:
         self.config = config
         self.seeds = list(seeds)
         make_stream = BENCHMARKS.find(config.benchmark.name).load()
+        if isinstance(make_stream, type) and issubclass(make_stream, Benchmark):
+            raise UsageError(
+                f"benchmark: {config.benchmark.name} is a control task, and {config.agent.name} "
+                "learns from streams; make it with gymnasium.make for an agent of your own"
+            )
         options = as_keywords(config.benchmark.options)
         self.streams: list[Stream] = [make_stream(seed, **options) for seed in self.seeds]
         stream = self.streams[0]

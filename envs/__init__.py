@@ -1,1 +1,103 @@
-"""Where experience comes from, and how it changes (NumPy and Gymnasium, no torch)."""
+"""Where experience comes from, and how it changes. No torch here.
+
+Importing this registers the benchmarks with Gymnasium:
+
+    import clrl.envs
+    import gymnasium
+
+    env = gymnasium.make("clrl/OffsetCartPole-v0")
+
+Any other environment becomes non-stationary with a change and a schedule:
+
+    from clrl.envs import EverySteps, NonStationary, PermuteObservation, RandomPermutation, Schedule
+
+    env = NonStationary(
+        gymnasium.make("CartPole-v1"),
+        PermuteObservation(),
+        Schedule(EverySteps(10_000), RandomPermutation()),
+    )
+"""
+
+from clrl.envs.changes import (
+    DelayActions,
+    FlipReward,
+    MaskObservation,
+    NoisyActions,
+    NoisyObservation,
+    OffsetObservation,
+    PermuteActions,
+    PermuteObservation,
+    Physics,
+    RotateObservation,
+    ScaleObservation,
+    ScaleReward,
+    ShiftReward,
+    SwitchTask,
+)
+from clrl.envs.nonstationary import NonStationary, NonStationaryVector
+from clrl.envs.registration import register
+from clrl.envs.schedules import (
+    AtSteps,
+    Choice,
+    Continuously,
+    Cycle,
+    EveryEpisodes,
+    EverySteps,
+    LinearDrift,
+    LogUniform,
+    Never,
+    Normal,
+    Planned,
+    Poisson,
+    RandomMask,
+    RandomPermutation,
+    RandomWalk,
+    Schedule,
+    SinusoidalDrift,
+    Uniform,
+)
+from clrl.envs.state import load_state_dict, state_dict
+from clrl.envs.tasks import Tasks
+
+__all__ = [
+    "AtSteps",
+    "Choice",
+    "Continuously",
+    "Cycle",
+    "DelayActions",
+    "EveryEpisodes",
+    "EverySteps",
+    "FlipReward",
+    "LinearDrift",
+    "LogUniform",
+    "MaskObservation",
+    "Never",
+    "NoisyActions",
+    "NoisyObservation",
+    "NonStationary",
+    "NonStationaryVector",
+    "Normal",
+    "OffsetObservation",
+    "PermuteActions",
+    "PermuteObservation",
+    "Physics",
+    "Planned",
+    "Poisson",
+    "RandomMask",
+    "RandomPermutation",
+    "RandomWalk",
+    "RotateObservation",
+    "ScaleObservation",
+    "ScaleReward",
+    "Schedule",
+    "ShiftReward",
+    "SinusoidalDrift",
+    "SwitchTask",
+    "Tasks",
+    "Uniform",
+    "load_state_dict",
+    "register",
+    "state_dict",
+]
+
+register()

@@ -1,4 +1,4 @@
-"""The table of benchmarks. Data only: nothing heavy is imported here."""
+"""The table of benchmarks: streams for supervised learners, then control tasks. Data only."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from clrl.registry import Entry, Table
 _PERMUTED = "clrl.envs.streams.permuted:"
 _REGRESSION = "clrl.envs.streams.regression:"
 _OPTIONS = "clrl.envs.streams.options:"
+
+
+def _control(name: str, summary: str, benchmark: str) -> Entry:
+    """A control task: its class is what describes its options."""
+    target = f"clrl.envs.control:{benchmark}"
+    return Entry(name, summary, target, target)
+
 
 BENCHMARKS = Table(
     "benchmark",
@@ -40,6 +47,84 @@ BENCHMARKS = Table(
             "slowly-changing regression on 20 bits (Dohare et al. 2024); generated",
             _REGRESSION + "SlowRegression",
             _OPTIONS + "SlowRegressionOptions",
+        ),
+        _control(
+            "offset-cartpole",
+            "CartPole, observations shifted anew every 160,000 steps (TRAC, C-CHAIN)",
+            "OffsetCartPole",
+        ),
+        _control(
+            "offset-acrobot",
+            "Acrobot, observations shifted anew every 160,000 steps (TRAC, C-CHAIN)",
+            "OffsetAcrobot",
+        ),
+        _control(
+            "offset-mountain-car",
+            "MountainCar, observations shifted anew every 160,000 steps (TRAC, C-CHAIN)",
+            "OffsetMountainCar",
+        ),
+        _control(
+            "offset-lunar-lander",
+            "LunarLander, observations shifted anew every 160,000 steps; needs box2d",
+            "OffsetLunarLander",
+        ),
+        _control(
+            "permuted-cartpole",
+            "CartPole, observation entries permuted anew every 100,000 steps",
+            "PermutedCartPole",
+        ),
+        _control(
+            "permuted-half-cheetah",
+            "HalfCheetah, observation entries permuted anew every million steps; needs mujoco",
+            "PermutedHalfCheetah",
+        ),
+        _control(
+            "switching-cartpole",
+            "CartPole, another pole length and gravity every 100,000 steps",
+            "SwitchingCartPole",
+        ),
+        _control(
+            "drifting-cartpole",
+            "CartPole, pole length and gravity drifting without pause",
+            "DriftingCartPole",
+        ),
+        _control(
+            "slippery-ant",
+            "Ant, another friction every 2 million steps (Dohare et al. 2024); needs mujoco",
+            "SlipperyAnt",
+        ),
+        _control(
+            "slippery-half-cheetah",
+            "HalfCheetah, another friction every 2 million steps; needs mujoco",
+            "SlipperyHalfCheetah",
+        ),
+        _control(
+            "slippery-walker2d",
+            "Walker2d, another friction every 2 million steps; needs mujoco",
+            "SlipperyWalker2d",
+        ),
+        _control(
+            "gravity-ant", "Ant, another gravity every million steps; needs mujoco", "GravityAnt"
+        ),
+        _control(
+            "gravity-half-cheetah",
+            "HalfCheetah, another gravity every million steps; needs mujoco",
+            "GravityHalfCheetah",
+        ),
+        _control(
+            "actuator-ant",
+            "Ant, motors of another strength every million steps; needs mujoco",
+            "ActuatorAnt",
+        ),
+        _control(
+            "actuator-half-cheetah",
+            "HalfCheetah, motors of another strength every million steps; needs mujoco",
+            "ActuatorHalfCheetah",
+        ),
+        _control(
+            "classic-control-cycle",
+            "CartPole, Acrobot and MountainCar in turn, every 50,000 steps",
+            "ClassicControlCycle",
         ),
     ],
     group="clrl.benchmarks",

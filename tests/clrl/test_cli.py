@@ -91,7 +91,7 @@ class TestList:
 def test_listing_and_help_import_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     code = (
         "import sys; from clrl.cli import main; status = main(sys.argv[1:]);"
-        "heavy = {'torch', 'sklearn', 'scipy', 'tensorboard', 'gymnasium', 'numpy', 'pydantic'};"
+        "heavy = {'torch', 'sklearn', 'scipy', 'tensorboard', 'mujoco', 'Box2D', 'pydantic'};"
         "print(sorted(heavy & set(sys.modules)), status, file=sys.stderr)"
     )
     done = subprocess.run(
@@ -234,7 +234,7 @@ BAD = [
     (["tensorboard", "nowhere"], "nowhere: expected a folder with runs; there is no such"),
     (["tensorboard", "taken"], "taken: expected a folder with runs; it holds no event files"),
     (["tensorboard", "taken", "--port", "0"], "--port: expected a whole number in [1, 65535]"),
-    (["bench", "other"], "--what: expected one of streams, got 'other'"),
+    (["bench", "other"], "--what: expected one of streams, envs, got 'other'"),
 ]
 
 

@@ -1,0 +1,163 @@
+"""Changes of what the agent's actions do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from clrl.envs.changes.base import Change, Effect, Host, Lanes, NoisyEffect, like_lanes
+from clrl.envs.schedules.values import Array, Domain
+from clrl.errors import UsageError
+
+
+@dataclass(frozen=True)
+class PermuteActions(Change):
+    """Permute what the actions do.
+
+    Of discrete actions the names are permuted: the agent's action a does what ``p[a]`` did. Of
+    continuous ones the entries are: ``a'[j] = a[p[j]]``; all entries need the same bounds.
+
+    The value is a permutation, see `RandomPermutation`.
+    """
+
+    def bind(self, host: Host) -> Effect:
+        """See `Change.bind`."""
+        space = host.action_space
+        effect: type[Effect]
+        if isinstance(space, spaces.Discrete):
+            n, effect = int(space.n), _PermuteNames
+        elif isinstance(space, spaces.Box):
+            if np.any(space.low != space.low.flat[0]) or np.any(space.high != space.high.flat[0]):
+                raise UsageError(f"PermuteActions: expected the same bounds for all, got {space}")
+            n, effect = math.prod(space.shape), _PermuteEntries
+        else:
+            raise UsageError(f"PermuteActions: expected Discrete or Box actions, got {space}")
+        expected = f"a permutation of 0 to {n - 1}"
+        return effect(
+            host, Domain("PermuteActions", "permutation", np.arange(n), 0, n - 1, expected)
+        )
+
+
+class _PermuteNames(Effect):
+    def action(self, actions: Array, lanes: Lanes) -> Array:
+        start = self.host.action_space.start  # type: ignore[attr-defined]
+        rows = np.asarray(actions)[:, None] - start
+        named: Array = np.take_along_axis(self.values[lanes], rows, axis=1)[:, 0] + start
+        return named
+
+
+class _PermuteEntries(Effect):
+    def action(self, actions: Array, lanes: Lanes) -> Array:
+        rows = actions.reshape(len(actions), -1)
+        return np.take_along_axis(rows, self.values[lanes], axis=1).reshape(actions.shape)
+
+
+@dataclass(frozen=True)
+class DelayActions(Change):
+    """Carry out each action some steps after it was chosen.
+
+    Until an episode is old enough, the first action of the space (``Discrete``) or rest
+    (``Box``: 0, or the bound next to it) is carried out.
+
+    The value: the delay in steps, >= 0.
+    """
+
+    def bind(self, host: Host) -> Effect:
+        """See `Change.bind`."""
+        if not isinstance(host.action_space, (spaces.Discrete, spaces.Box)):
+            raise UsageError(
+                f"DelayActions: expected Discrete or Box actions, got {host.action_space}"
+            )
+        neutral = np.zeros((), np.int64)
+        return _Delay(
+            host, Domain("DelayActions", "integer", neutral, 0, 2**31, "a whole number >= 0")
+        )
+
+
+class _Delay(Effect):
+    """Keeps the last actions of every lane in a ring."""
+
+    def fit(self, low: Array, high: Array) -> None:
+        space = self.host.action_space
+        if isinstance(space, spaces.Discrete):
+            self._rest = np.asarray(space.start, np.int64)
+        else:
+            assert isinstance(space, spaces.Box)
+            self._rest = np.clip(np.zeros(space.shape, space.dtype), space.low, space.high)
+        self._ring = int(high) + 1
+        shape = (self.host.num_envs, self._ring, *self._rest.shape)
+        self._past = np.empty(shape, self._rest.dtype)
+        self._past[:] = self._rest
+        self._age = np.zeros(self.host.num_envs, np.int64)
+
+    def begin(self, lanes: Array) -> None:
+        self._past[lanes] = self._rest
+        self._age[lanes] = 0
+
+    def action(self, actions: Array, lanes: Lanes) -> Array:
+        rows = np.arange(self.host.num_envs)[lanes]
+        now = self._age[lanes].copy()
+        self._past[rows, now % self._ring] = actions
+        self._age[lanes] += 1
+        # What an episode has not yet written is rest.
+        delayed: Array = self._past[rows, (now - self.values[lanes]) % self._ring]
+        return delayed
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"past": self._past.tolist(), "age": self._age.tolist()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._past[:] = state["past"]
+        self._age[:] = state["age"]
+
+
+@dataclass(frozen=True)
+class NoisyActions(Change):
+    """Disturb the actions.
+
+    The value, for discrete actions: the probability of a random action in place of the chosen
+    one (which it may happen to equal). For continuous ones: the standard deviation of normal
+    noise, as a share of half the action's range; the sum is clipped to the bounds.
+    """
+
+    def bind(self, host: Host) -> Effect:
+        """See `Change.bind`."""
+        space, what, neutral = host.action_space, "NoisyActions", np.zeros(())
+        if isinstance(space, spaces.Discrete):
+            return _RandomActions(
+                host, Domain(what, "real", neutral, 0, 1, "a probability in [0, 1]")
+            )
+        if isinstance(space, spaces.Box) and space.is_bounded() and space.dtype.kind == "f":
+            return _JitteredActions(host, Domain(what, "real", neutral, 0, np.inf, "a number >= 0"))
+        raise UsageError(f"{what}: expected Discrete or bounded Box actions of floats, got {space}")
+
+
+class _RandomActions(NoisyEffect):
+    def __init__(self, host: Host, domain: Domain) -> None:
+        super().__init__(host, domain, "uniform", 2)
+
+    def action(self, actions: Array, lanes: Lanes) -> Array:
+        space = self.host.action_space
+        assert isinstance(space, spaces.Discrete)
+        noise = self.noise.take(lanes)
+        drawn = space.start + (noise[:, 1] * space.n).astype(np.int64)
+        return np.where(noise[:, 0] < self.values[lanes], drawn, actions)
+
+
+class _JitteredActions(NoisyEffect):
+    def __init__(self, host: Host, domain: Domain) -> None:
+        assert isinstance(host.action_space, spaces.Box)
+        self._space = host.action_space
+        super().__init__(host, domain, "normal", math.prod(self._space.shape))
+
+    def action(self, actions: Array, lanes: Lanes) -> Array:
+        low, high = self._space.low, self._space.high
+        noise = self.noise.take(lanes).reshape(actions.shape)
+        std = like_lanes(self.values[lanes], actions)
+        noisy = np.clip(actions + std * (high - low) / 2 * noise, low, high)
+        return np.where(std > 0, noisy.astype(actions.dtype), actions)

@@ -1,0 +1,609 @@
+"""The registered benchmarks: control tasks that change, as ``gymnasium.make`` makes them.
+
+Each class is one benchmark: its fields are its options, which ``gymnasium.make`` takes as keywords.
+Besides them all take ``render_mode``, ``reveal_task`` and ``task_seed`` (see `NonStationary`), and
+vector versions ``worlds`` (see `NonStationaryVector`). Steps are those of a world. Where nothing
+else is said, actions, rewards, ends of episodes and units are those of the Gymnasium environment
+named.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gymnasium as gym
+from gymnasium.vector import SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import TimeLimit
+
+from clrl.envs.changes import Change, OffsetObservation, PermuteObservation, Physics, SwitchTask
+from clrl.envs.classic import VECTOR_ENVS
+from clrl.envs.nonstationary import NonStationary, NonStationaryVector
+from clrl.envs.schedules import (
+    Continuously,
+    Cycle,
+    EverySteps,
+    LogUniform,
+    Normal,
+    RandomPermutation,
+    Schedule,
+    SinusoidalDrift,
+    Uniform,
+)
+from clrl.envs.state import EpisodeLog
+from clrl.envs.tasks import Tasks
+from clrl.errors import UsageError
+from clrl.options import NonNegativeFloat, PositiveFloat, PositiveInt
+
+Env = gym.Env[Any, Any]
+Layers = Sequence[tuple[Change, Schedule]]
+
+
+class Benchmark(abc.ABC):
+    """A control task and how it changes. Subclasses are frozen dataclasses.
+
+    Attributes:
+        base: id of the Gymnasium environment inside; empty where there are several.
+        extra: the optional dependency that it needs; empty for none.
+    """
+
+    base: ClassVar[str] = ""
+    extra: ClassVar[str] = ""
+
+    @abc.abstractmethod
+    def layers(self) -> Layers:
+        """What changes and when, from the inside out."""
+
+    def make_base(self, render_mode: str | None) -> Env:
+        """The environment inside, without a time limit.
+
+        Raises:
+            UsageError: the optional dependency is not installed.
+        """
+        try:
+            with _deprecations_muted() if self.extra == "mujoco" else contextlib.nullcontext():
+                return gym.make(
+                    self.base,
+                    max_episode_steps=-1,
+                    disable_env_checker=True,
+                    render_mode=render_mode,
+                    **self.base_options(),
+                ).unwrapped
+        except (gym.error.DependencyNotInstalled, ModuleNotFoundError) as error:
+            raise UsageError(
+                f"{type(self).__name__} needs {self.extra}, which is not installed: "
+                f"pip install 'clrl[{self.extra}]'"
+            ) from error
+
+    def base_options(self) -> dict[str, Any]:
+        """Keywords for the environment inside."""
+        return {}
+
+
+@contextlib.contextmanager
+def _deprecations_muted() -> Iterator[None]:
+    """While Gymnasium's models are compiled: MuJoCo prints a line about some, each time."""
+    mujoco = importlib.import_module("mujoco")
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda _: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
+
+
+def make(
+    benchmark: str,
+    *,
+    render_mode: str | None = None,
+    reveal_task: bool = False,
+    task_seed: int | None = None,
+    **options: Any,
+) -> Env:
+    """Make a benchmark's environment; ``gymnasium.make`` calls this and adds the time limit.
+
+    Args:
+        benchmark: name of a class of this module.
+        render_mode: see the Gymnasium environment.
+        reveal_task: see `NonStationary`.
+        task_seed: see `NonStationary`.
+        options: the fields of the class.
+
+    Raises:
+        UsageError: an option is out of range, or an optional dependency is not installed.
+    """
+    recipe = BENCHMARKS[benchmark](**options)
+    env = recipe.make_base(render_mode)
+    layers = recipe.layers()
+    for number, (change, schedule) in enumerate(layers, 1):
+        reveal = reveal_task and number == len(layers)
+        env = NonStationary(env, change, schedule, reveal_task=reveal, task_seed=task_seed)
+    return env
+
+
+def make_vector(
+    benchmark: str,
+    num_envs: int = 1,
+    *,
+    worlds: int = 1,
+    max_episode_steps: int | None = None,
+    render_mode: str | None = None,
+    reveal_task: bool = False,
+    task_seed: int | None = None,
+    **options: Any,
+) -> NonStationaryVector:
+    """Make a benchmark's vector environment; ``gymnasium.make_vec`` calls this.
+
+    CartPole, Acrobot, MountainCar and Pendulum are stepped as arrays, the others one by one.
+
+    Args:
+        benchmark: name of a class of this module.
+        num_envs: lanes.
+        worlds: see `NonStationaryVector`.
+        max_episode_steps: time limit; none unless given.
+        render_mode: see the Gymnasium environment.
+        reveal_task: see `NonStationary`.
+        task_seed: see `NonStationary`.
+        options: the fields of the class.
+
+    Raises:
+        UsageError: as for `make`, or `worlds` does not divide `num_envs`.
+    """
+    recipe = BENCHMARKS[benchmark](**options)
+    env: VectorEnv[Any, Any, Any]
+    if recipe.base in VECTOR_ENVS and render_mode is None:
+        env = VECTOR_ENVS[recipe.base](num_envs, max_episode_steps=max_episode_steps)
+    else:
+
+        def single() -> Env:
+            env = recipe.make_base(render_mode)
+            return TimeLimit(env, max_episode_steps) if max_episode_steps else env
+
+        env = SyncVectorEnv([single] * num_envs)
+    layers = recipe.layers()
+    for number, (change, schedule) in enumerate(layers, 1):
+        reveal = reveal_task and number == len(layers)
+        env = NonStationaryVector(
+            env, change, schedule, worlds=worlds, reveal_task=reveal, task_seed=task_seed
+        )
+    assert isinstance(env, NonStationaryVector)
+    return env
+
+
+@dataclass(frozen=True)
+class _Offset(Benchmark):
+    """Observations shifted by a constant.
+
+    Attributes:
+        task_length: steps between two changes.
+        std: standard deviation of the offsets.
+    """
+
+    task_length: PositiveInt = 160_000
+    std: NonNegativeFloat = 2.0
+
+    def layers(self) -> Layers:
+        """A fresh offset for every task but the first."""
+        when = EverySteps(self.task_length)
+        return [(OffsetObservation(), Schedule(when, Normal(0, self.std), start="unchanged"))]
+
+
+@dataclass(frozen=True)
+class OffsetCartPole(_Offset):
+    """CartPole whose observations are shifted by a constant, drawn anew for every task.
+
+    To each of the 4 entries (m, m/s, rad, rad/s; float32, unbounded once shifted) a normal number
+    of standard deviation 2 is added, the same for the whole task; 0 in the first task. Episodes
+    end after 400 steps at the latest.
+
+    Source: the setting of TRAC (Muppidi et al. 2024) and C-CHAIN (Tang et al. 2025): 10 tasks of
+    200 iterations of 800 steps. There a task begins with an episode; here the offset changes in
+    the middle of one. They divide rewards by 20 for learning; here they are as they are.
+
+    Attributes:
+        task_length: steps between two changes.
+        std: standard deviation of the offsets.
+    """
+
+    base: ClassVar[str] = "CartPole-v1"
+
+
+@dataclass(frozen=True)
+class OffsetAcrobot(_Offset):
+    """Acrobot whose observations are shifted by a constant, drawn anew for every task.
+
+    To each of the 6 entries (cosine and sine of two angles, two velocities in rad/s; float32,
+    unbounded once shifted) a normal number of standard deviation 2 is added; 0 in the first task.
+    Episodes end after 400 steps at the latest.
+
+    Source and deviations: see `OffsetCartPole`.
+
+    Attributes:
+        task_length: steps between two changes.
+        std: standard deviation of the offsets.
+    """
+
+    base: ClassVar[str] = "Acrobot-v1"
+
+
+@dataclass(frozen=True)
+class OffsetMountainCar(_Offset):
+    """MountainCar whose observations are shifted by a constant, drawn anew for every task.
+
+    To both entries (position, velocity; float32, unbounded once shifted) a normal number of
+    standard deviation 2 is added; 0 in the first task. Episodes end after 400 steps at the latest.
+
+    Source and deviations: see `OffsetCartPole`.
+
+    Attributes:
+        task_length: steps between two changes.
+        std: standard deviation of the offsets.
+    """
+
+    base: ClassVar[str] = "MountainCar-v0"
+
+
+@dataclass(frozen=True)
+class OffsetLunarLander(_Offset):
+    """LunarLander whose observations are shifted by a constant, drawn anew for every task.
+
+    To each of the 8 entries (position, velocity, angle, angular velocity, two contacts; float32,
+    unbounded once shifted) a normal number of standard deviation 2 is added; 0 in the first task.
+    Episodes end after 400 steps at the latest. Needs Box2D.
+
+    Source and deviations: see `OffsetCartPole`.
+
+    Attributes:
+        task_length: steps between two changes.
+        std: standard deviation of the offsets.
+    """
+
+    base: ClassVar[str] = "LunarLander-v3"
+    extra: ClassVar[str] = "box2d"
+
+    def make_base(self, render_mode: str | None) -> Env:
+        """With a log of the episode, from which the state of Box2D can be had."""
+        return EpisodeLog(super().make_base(render_mode))
+
+
+@dataclass(frozen=True)
+class PermutedCartPole(Benchmark):
+    """CartPole whose 4 observation entries change places.
+
+    For every task, the first too, a permutation is drawn uniformly from all 24, so that the same
+    order may come again. Observations lie within the widest bounds of the four entries.
+
+    Source: the mechanism of permuted MNIST, and of the observation shuffling of Juliani & Ash
+    (2024), on CartPole; the task length is ours.
+
+    Attributes:
+        task_length: steps between two changes.
+    """
+
+    base: ClassVar[str] = "CartPole-v1"
+    task_length: PositiveInt = 100_000
+
+    def layers(self) -> Layers:
+        """A fresh permutation for every task."""
+        return [_permuted(self.task_length)]
+
+
+@dataclass(frozen=True)
+class PermutedHalfCheetah(Benchmark):
+    """HalfCheetah whose 17 observation entries change places.
+
+    For every task, the first too, a permutation is drawn uniformly. Needs MuJoCo.
+
+    Source: as for `PermutedCartPole`; the task length is ours.
+
+    Attributes:
+        task_length: steps between two changes.
+    """
+
+    base: ClassVar[str] = "HalfCheetah-v5"
+    extra: ClassVar[str] = "mujoco"
+    task_length: PositiveInt = 1_000_000
+
+    def layers(self) -> Layers:
+        """A fresh permutation for every task."""
+        return [_permuted(self.task_length)]
+
+
+def _permuted(task_length: int) -> tuple[Change, Schedule]:
+    return PermuteObservation(), Schedule(EverySteps(task_length), RandomPermutation())
+
+
+@dataclass(frozen=True)
+class SwitchingCartPole(Benchmark):
+    """CartPole with another pole length and gravity in every task.
+
+    Half the pole's length is drawn uniformly from [0.25, 2] m (0.5 as built), gravity from
+    [5, 20] m/s^2 (9.8 as built). The first task is CartPole as built; a change comes at the end
+    of an episode.
+
+    Source: ours, after the common practice of varying CartPole's physics between tasks.
+
+    Attributes:
+        task_length: least number of steps between two changes.
+    """
+
+    base: ClassVar[str] = "CartPole-v1"
+    task_length: PositiveInt = 100_000
+
+    def layers(self) -> Layers:
+        """Length and gravity change together."""
+        when = EverySteps(self.task_length, at_episode_end=True)
+        to = Uniform(low=[0.25, 5.0], high=[2.0, 20.0])
+        return [(Physics(["length", "gravity"]), Schedule(when, to, start="unchanged"))]
+
+
+@dataclass(frozen=True)
+class DriftingCartPole(Benchmark):
+    """CartPole whose pole length and gravity drift without pause.
+
+    Half the pole's length swings between 0.25 and 1.75 m once a period, gravity between 5 and
+    15 m/s^2 once in two thirds of it, so that their combinations vary. There are no tasks: the task
+    index stays 0.
+
+    Source: ours, the drifting counterpart of `SwitchingCartPole`.
+
+    Attributes:
+        period: steps of one swing of the length.
+    """
+
+    base: ClassVar[str] = "CartPole-v1"
+    period: PositiveInt = 200_000
+
+    def layers(self) -> Layers:
+        """Two swings of different periods."""
+        to = SinusoidalDrift(
+            mean=[1.0, 10.0], amplitude=[0.75, 5.0], period=[self.period, self.period * 2 / 3]
+        )
+        return [(Physics(["length", "gravity"]), Schedule(Continuously(), to))]
+
+
+@dataclass(frozen=True)
+class _Slippery(Benchmark):
+    """Friction that changes.
+
+    Attributes:
+        task_length: least number of steps between two changes.
+        low: least friction.
+        high: greatest friction.
+    """
+
+    extra: ClassVar[str] = "mujoco"
+    task_length: PositiveInt = 2_000_000
+    low: PositiveFloat = 0.02
+    high: PositiveFloat = 2.0
+
+    def layers(self) -> Layers:
+        """A fresh friction for every task."""
+        when = EverySteps(self.task_length, at_episode_end=True)
+        return [(Physics("friction"), Schedule(when, LogUniform(self.low, self.high)))]
+
+
+@dataclass(frozen=True)
+class SlipperyAnt(_Slippery):
+    """Ant on ground whose friction changes.
+
+    The sliding friction of every contact is drawn log-uniformly from [0.02, 2] (1 as built), for
+    the first task too. A change comes with the first end of an episode after 2 million steps.
+    Observations: 27 numbers, positions (m, rad) and velocities, without contact forces. Needs
+    MuJoCo.
+
+    Source: Dohare et al. (2024). Deviations: Ant-v5 in place of Ant-v3, whose 84 contact forces
+    were always zero with the MuJoCo of the time and are left out here; friction is set at floor
+    and body, so that contacts have it.
+
+    Attributes:
+        task_length: least number of steps between two changes.
+        low: least friction.
+        high: greatest friction.
+    """
+
+    base: ClassVar[str] = "Ant-v5"
+
+    def base_options(self) -> dict[str, Any]:
+        """Without contact forces, which would tell the friction."""
+        return {"include_cfrc_ext_in_observation": False}
+
+
+@dataclass(frozen=True)
+class SlipperyHalfCheetah(_Slippery):
+    """HalfCheetah on ground whose friction changes.
+
+    Sliding friction is drawn log-uniformly from [0.02, 2] (0.4 as built); see `SlipperyAnt`. Needs
+    MuJoCo.
+
+    Source: the mechanism of Dohare et al. (2024) on another body.
+
+    Attributes:
+        task_length: least number of steps between two changes.
+        low: least friction.
+        high: greatest friction.
+    """
+
+    base: ClassVar[str] = "HalfCheetah-v5"
+
+
+@dataclass(frozen=True)
+class SlipperyWalker2d(_Slippery):
+    """Walker2d on ground whose friction changes.
+
+    Sliding friction is drawn log-uniformly from [0.02, 2] (as built 0.7 on the ground, 0.9 and 1.9
+    at the feet); see `SlipperyAnt`. Needs MuJoCo.
+
+    Source: the mechanism of Dohare et al. (2024) on another body.
+
+    Attributes:
+        task_length: least number of steps between two changes.
+        low: least friction.
+        high: greatest friction.
+    """
+
+    base: ClassVar[str] = "Walker2d-v5"
+
+
+@dataclass(frozen=True)
+class _Gravity(Benchmark):
+    """Gravity that changes.
+
+    Attributes:
+        task_length: least number of steps between two changes.
+        low: least gravity, m/s^2.
+        high: greatest gravity, m/s^2.
+    """
+
+    extra: ClassVar[str] = "mujoco"
+    task_length: PositiveInt = 1_000_000
+    low: NonNegativeFloat = 4.9
+    high: NonNegativeFloat = 14.7
+
+    def layers(self) -> Layers:
+        """A fresh gravity for every task but the first."""
+        when = EverySteps(self.task_length, at_episode_end=True)
+        to = Uniform(self.low, self.high)
+        return [(Physics("gravity"), Schedule(when, to, start="unchanged"))]
+
+
+@dataclass(frozen=True)
+class GravityAnt(_Gravity):
+    """Ant under changing gravity.
+
+    Gravity is drawn uniformly from [4.9, 14.7] m/s^2, half to one and a half times the 9.81 of the
+    first task; a change comes at the end of an episode. Needs MuJoCo.
+
+    Source: ours, after the gravity variants of the Gym Extensions (Henderson et al. 2017).
+
+    Attributes:
+        task_length: least number of steps between two changes.
+        low: least gravity, m/s^2.
+        high: greatest gravity, m/s^2.
+    """
+
+    base: ClassVar[str] = "Ant-v5"
+
+
+@dataclass(frozen=True)
+class GravityHalfCheetah(_Gravity):
+    """HalfCheetah under changing gravity; see `GravityAnt`. Needs MuJoCo.
+
+    Gravity is drawn uniformly from [4.9, 14.7] m/s^2; 9.81 in the first task.
+
+    Source: as for `GravityAnt`.
+
+    Attributes:
+        task_length: least number of steps between two changes.
+        low: least gravity, m/s^2.
+        high: greatest gravity, m/s^2.
+    """
+
+    base: ClassVar[str] = "HalfCheetah-v5"
+
+
+@dataclass(frozen=True)
+class _Actuator(Benchmark):
+    """Motors whose strength changes.
+
+    Attributes:
+        task_length: least number of steps between two changes.
+        low: least strength, as a share of what was built in.
+        high: greatest strength.
+    """
+
+    extra: ClassVar[str] = "mujoco"
+    actuators: ClassVar[tuple[str, ...]]
+    task_length: PositiveInt = 1_000_000
+    low: NonNegativeFloat = 0.25
+    high: NonNegativeFloat = 1.25
+
+    def layers(self) -> Layers:
+        """A fresh strength of every motor for every task but the first."""
+        when = EverySteps(self.task_length, at_episode_end=True)
+        change = Physics([f"strength/{name}" for name in self.actuators])
+        return [(change, Schedule(when, Uniform(self.low, self.high), start="unchanged"))]
+
+
+@dataclass(frozen=True)
+class ActuatorAnt(_Actuator):
+    """Ant whose 8 motors grow weaker or stronger, each for itself.
+
+    The strength of each is drawn uniformly from [0.25, 1.25] of what was built in; 1 in the first
+    task. A change comes at the end of an episode. Needs MuJoCo.
+
+    Source: ours, after the crippled joints of Nagabandi et al. (2019).
+
+    Attributes:
+        task_length: least number of steps between two changes.
+        low: least strength, as a share of what was built in.
+        high: greatest strength.
+    """
+
+    base: ClassVar[str] = "Ant-v5"
+    actuators: ClassVar[tuple[str, ...]] = (
+        *("hip_1", "hip_2", "hip_3", "hip_4"),
+        *("ankle_1", "ankle_2", "ankle_3", "ankle_4"),
+    )
+
+
+@dataclass(frozen=True)
+class ActuatorHalfCheetah(_Actuator):
+    """HalfCheetah whose 6 motors grow weaker or stronger, each for itself; see `ActuatorAnt`.
+
+    The strength of each is drawn uniformly from [0.25, 1.25] of what was built in; 1 in the first
+    task. Needs MuJoCo.
+
+    Source: as for `ActuatorAnt`.
+
+    Attributes:
+        task_length: least number of steps between two changes.
+        low: least strength, as a share of what was built in.
+        high: greatest strength.
+    """
+
+    base: ClassVar[str] = "HalfCheetah-v5"
+    actuators: ClassVar[tuple[str, ...]] = (
+        *("bthigh", "bshin", "bfoot"),
+        *("fthigh", "fshin", "ffoot"),
+    )
+
+
+@dataclass(frozen=True)
+class ClassicControlCycle(Benchmark):
+    """CartPole, Acrobot and MountainCar in turn, again and again.
+
+    Observations: 6 numbers, those of the shorter tasks filled up with zeros. Actions: 3; in
+    CartPole the third does what the first does. Each task has its own time limit (500, 500 and
+    200 steps). A change comes at the end of an episode.
+
+    Source: ours, after the task sequences of continual control with padded spaces.
+
+    Attributes:
+        task_length: least number of steps between two changes.
+    """
+
+    task_length: PositiveInt = 50_000
+
+    def layers(self) -> Layers:
+        """The three in turn."""
+        when = EverySteps(self.task_length, at_episode_end=True)
+        return [(SwitchTask(), Schedule(when, Cycle([0, 1, 2])))]
+
+    def make_base(self, render_mode: str | None) -> Env:
+        """All three behind one pair of spaces."""
+        return Tasks(["CartPole-v1", "Acrobot-v1", "MountainCar-v0"], render_mode)
+
+
+BENCHMARKS: dict[str, type[Benchmark]] = {
+    name: value
+    for name, value in vars(sys.modules[__name__]).items()
+    if isinstance(value, type) and issubclass(value, Benchmark) and not inspect.isabstract(value)
+    if not name.startswith("_")
+}

@@ -1,0 +1,545 @@
+"""The exact state of a whole environment, its wrappers and physics included.
+
+What `state_dict` returns holds plain values only. Written as JSON, read in another process and
+loaded there into an environment made alike, it continues the first one to the bit.
+
+The chain of wrappers is walked from the outside in, and every layer is asked for its own part:
+
+* Wrappers, environments and vector environments with a pair of methods ``own_state_dict()`` and
+  ``load_own_state_dict(state)``, or else ``state_dict()`` and ``load_state_dict(state)``, are
+  asked through them (and for ``state_kind``, where they have that: in words, what a state
+  has to come from). For a wrapper that is its own part, without what it wraps; one whose
+  public ``state_dict`` stands for the whole chain has the ``own`` pair besides.
+* Gymnasium's own are known here: the wrappers that ``gymnasium.make`` puts on, episode
+  statistics, wrappers without state, the classic-control and the MuJoCo (v5) environments, and
+  ``SyncVectorEnv``. LunarLander is known inside an `EpisodeLog`.
+* Anything else is refused.
+
+Not captured: what is seen but decides nothing (renderers, wall-clock times, the generators of
+spaces), functions given to wrappers, and physics that were edited past
+`clrl.envs.physics.parameters_of`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import wrappers
+from gymnasium.utils import RecordConstructorArgs
+from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
+from numpy.typing import NDArray
+
+from clrl.envs.physics import parameters_of
+from clrl.envs.physics.lunar_lander import LunarLanderParameters
+from clrl.errors import UsageError
+
+Environment = gym.Env[Any, Any] | VectorEnv[Any, Any, Any]
+
+
+def state_dict(env: Environment) -> dict[str, Any]:
+    """Everything that decides an environment's future, given the actions to come.
+
+    Args:
+        env: an environment or vector environment, wrapped or not, in an episode or before the
+            first.
+
+    Returns:
+        Plain values that JSON can write: ``kind``, the chain in words; ``versions`` of the
+        packages that the future depends on; ``layers``, one state each, from the outside in.
+
+    Raises:
+        UsageError: some layer cannot be captured.
+    """
+    layers = _layers(env)
+    keepers = [_keeper_of(layer) for layer in layers]
+    return {
+        "kind": _kind(env),
+        "versions": _versions(keepers),
+        "layers": [keeper.save(layer) for keeper, layer in zip(keepers, layers, strict=True)],
+    }
+
+
+def load_state_dict(env: Environment, state: Mapping[str, Any]) -> None:
+    """Put an environment where another one, made alike, was.
+
+    Args:
+        env: of the same kind; whatever it did before is forgotten.
+        state: from `state_dict`.
+
+    Raises:
+        UsageError: see `check`; `env` is then as it was.
+    """
+    check(env, state)
+    layers = _layers(env)
+    # From the inside out: a wrapper finds what it wraps where it was.
+    for layer, saved in reversed(list(zip(layers, state["layers"], strict=True))):
+        _keeper_of(layer).load(layer, saved)
+
+
+def check(env: Environment, state: Mapping[str, Any]) -> None:
+    """Refuse a state that was not taken from an environment made alike.
+
+    Args:
+        env: an environment.
+        state: from `state_dict`.
+
+    Raises:
+        UsageError: the chain is of another kind, or a package has another version.
+    """
+    keepers = [_keeper_of(layer) for layer in _layers(env)]
+    if state["kind"] != (kind := _kind(env)):
+        raise UsageError(f"environment state: it is of {state['kind']}, got {kind}")
+    for package, version in _versions(keepers).items():
+        if version != state["versions"][package]:
+            raise UsageError(
+                f"environment state: it was made with {package} {state['versions'][package]}, and "
+                f"{version} need not go on alike; expected the same version"
+            )
+
+
+class EpisodeLog(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """Makes the state of a LunarLander exact, by replaying its episode.
+
+    Box2D does not hand out all of a world (contacts, forces carried over from step to step), so
+    it cannot be read out. The log keeps what an episode follows from: the generator when it
+    began, the arguments of ``reset``, the actions, and the physics with the steps at which they
+    changed. To load it is to play them again, in less than 0.1 ms a step; a replay that does
+    not arrive where the first one was is refused.
+
+    It goes directly around the bare environment, inside all other wrappers::
+
+        gymnasium.register("...", entry_point=lambda **options: EpisodeLog(LunarLander(**options)))
+
+    Args:
+        env: the bare LunarLander.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        """See the class.
+
+        Raises:
+            UsageError: `env` is wrapped, or is no LunarLander.
+        """
+        if env is not env.unwrapped or not isinstance(parameters_of(env), LunarLanderParameters):
+            raise UsageError(f"EpisodeLog: expected the bare LunarLander, got {env}")
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        self._parameters = parameters_of(env)
+        self._begin(None)
+
+    def _begin(self, start: dict[str, Any] | None) -> None:
+        self._start = start  # None before the first episode
+        # How many steps were done, and the values from there on.
+        self._physics = [(0, self._parameters.state_dict())]
+        self._actions: list[NDArray[Any]] = []
+        self._observation: NDArray[Any] | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode and its log."""
+        start = {"np_random": _generator(self.env), "seed": seed, "options": _plain(options)}
+        self._begin(start)
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._observation = np.array(observation)
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step, and log the action."""
+        self._note_physics()
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._actions.append(np.array(action))
+        self._observation = np.array(observation)
+        return observation, reward, terminated, truncated, info
+
+    def _note_physics(self) -> None:
+        values = self._parameters.state_dict()
+        if values != self._physics[-1][1]:
+            self._physics.append((len(self._actions), values))
+
+    def own_state_dict(self) -> dict[str, Any]:
+        """The log, and where it led."""
+        self._note_physics()
+        return {
+            "start": self._start,
+            "physics": [[step, values] for step, values in self._physics],
+            "actions": _plain(np.array(self._actions)),
+            "np_random": _generator(self.env),
+            "observation": _plain(self._observation),
+        }
+
+    def load_own_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Play the episode again.
+
+        Raises:
+            UsageError: it did not arrive where it was.
+        """
+        (_, physics), *changes = state["physics"]
+        start, actions = state["start"], _typed(state["actions"])
+        self._parameters.load_state_dict(physics)
+        _load_generator(self.env, (start or state)["np_random"])
+        if start is None:
+            lander: Any = self.env
+            lander._destroy()  # of an episode that is forgotten
+            self._begin(None)
+        else:
+            self.reset(seed=start["seed"], options=_typed(start["options"]))
+        for step in range(len(actions) + 1):
+            for _, values in (change for change in changes if change[0] == step):
+                self._parameters.load_state_dict(values)
+            if step < len(actions):
+                self.step(actions[step])
+        if self.own_state_dict() != state:
+            raise UsageError(
+                f"environment state: the episode of {self.env} did not replay exactly; expected "
+                "the machine and libraries that it was recorded with"
+            )
+
+
+@dataclass(frozen=True)
+class _Keeper:
+    """How the state of one kind of layer is saved and loaded.
+
+    Attributes:
+        save: layer to its state.
+        load: layer and state.
+        packages: modules whose version decides the future, besides Gymnasium.
+    """
+
+    save: Callable[[Any], dict[str, Any]]
+    load: Callable[[Any, Mapping[str, Any]], None]
+    packages: tuple[str, ...] = ()
+
+
+def _layers(env: Environment) -> list[Any]:
+    """From the outermost wrapper to the bare environment, or to what holds its whole state."""
+    layers: list[Any] = [env]
+    while isinstance(layers[-1], (gym.Wrapper, VectorWrapper)):
+        if isinstance(layers[-1], EpisodeLog):
+            break
+        layers.append(layers[-1].env)
+    return layers
+
+
+def _kind(env: Environment) -> str:
+    """The chain in words, such as ``TimeLimit > OrderEnforcing > CartPoleEnv(CartPole-v1)``."""
+    return " > ".join(_kind_of_layer(layer) for layer in _layers(env))
+
+
+def _kind_of_layer(layer: Any) -> str:
+    if hasattr(layer, "state_kind"):
+        return str(layer.state_kind)
+    name = type(layer).__qualname__
+    if type(layer) is SyncVectorEnv:
+        kinds = [_kind(env) for env in layer.envs]
+        inside = f"{len(kinds)} x {kinds[0]}" if len(set(kinds)) == 1 else ", ".join(kinds)
+        return f"{name}({layer.autoreset_mode.value}, {inside})"
+    if isinstance(layer, EpisodeLog):
+        return f"{name} > {_kind_of_layer(layer.env)}"
+    if isinstance(layer, (gym.Wrapper, VectorWrapper)) or layer.spec is None:
+        return name
+    return f"{name}({layer.spec.id})"
+
+
+def _versions(keepers: list[_Keeper]) -> dict[str, str]:
+    packages = {"gymnasium", *(package for keeper in keepers for package in keeper.packages)}
+    return {name: str(importlib.import_module(name).__version__) for name in sorted(packages)}
+
+
+def _keeper_of(layer: Any) -> _Keeper:
+    if isinstance(layer, EpisodeLog):
+        return _EPISODE_LOG
+    if hasattr(layer, "own_state_dict"):
+        return _OWN
+    if hasattr(layer, "state_dict"):
+        return _PUBLIC
+    name = _name(type(layer))
+    if name in _KEEPERS:
+        return _KEEPERS[name]
+    hint = _HINTS.get(name, "giving it state_dict() and load_state_dict(state) helps")
+    raise UsageError(f"environment state: {type(layer).__name__} cannot be captured; {hint}")
+
+
+def _name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+# Values, as JSON keeps them
+
+
+def _plain(value: Any) -> Any:
+    """A value as plain ones, type and bits kept; see `_typed` for the way back."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biuf":
+        kind = "array" if isinstance(value, np.ndarray) else "scalar"
+        items, shape = np.ravel(value).tolist(), list(value.shape)
+        return {"type": kind, "dtype": value.dtype.str, "shape": shape, "items": items}
+    if type(value) in (tuple, list):
+        return {"type": type(value).__name__, "items": [_plain(item) for item in value]}
+    if type(value) is deque:
+        items = [_plain(item) for item in value]
+        return {"type": "deque", "items": items, "maxlen": value.maxlen}
+    if type(value) is dict and all(type(key) is str for key in value):
+        return {"type": "dict", "items": {key: _plain(item) for key, item in value.items()}}
+    raise UsageError(f"environment state: expected numbers, arrays of them or text, got {value!r}")
+
+
+def _typed(plain: Any) -> Any:
+    """What `_plain` was given."""
+    return _READERS[plain["type"]](plain) if isinstance(plain, dict) else plain
+
+
+def _read_array(plain: Mapping[str, Any]) -> NDArray[Any]:
+    return np.array(plain["items"], plain["dtype"]).reshape(plain["shape"])
+
+
+def _read_items(plain: Mapping[str, Any]) -> list[Any]:
+    return [_typed(item) for item in plain["items"]]
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "array": _read_array,
+    "scalar": lambda plain: _read_array(plain)[()],
+    "list": _read_items,
+    "tuple": lambda plain: tuple(_read_items(plain)),
+    "deque": lambda plain: deque(_read_items(plain), plain["maxlen"]),
+    "dict": lambda plain: {key: _typed(item) for key, item in plain["items"].items()},
+}
+
+
+def _generator(env: Any) -> dict[str, Any] | None:
+    """An environment's generator; None where it was neither seeded nor asked for yet."""
+    rng = env._np_random
+    if rng is None:
+        return None
+    bits = rng.bit_generator.state
+    if bits["bit_generator"] != "PCG64":
+        raise UsageError(
+            f"environment state: np_random: expected PCG64, got {bits['bit_generator']}"
+        )
+    return {"bits": bits, "seed": env._np_random_seed}
+
+
+def _load_generator(env: Any, saved: Mapping[str, Any] | None) -> None:
+    if saved is None:
+        env._np_random = env._np_random_seed = None
+        return
+    # A new one: somebody else may hold the old one.
+    env._np_random = np.random.Generator(np.random.PCG64(0))
+    env._np_random.bit_generator.state = saved["bits"]
+    env._np_random_seed = saved["seed"]
+
+
+# Layers with methods of their own
+
+
+_OWN = _Keeper(
+    lambda layer: dict(layer.own_state_dict()),
+    lambda layer, saved: layer.load_own_state_dict(saved),
+)
+_EPISODE_LOG = _Keeper(_OWN.save, _OWN.load, ("Box2D",))
+_PUBLIC = _Keeper(
+    lambda layer: dict(layer.state_dict()),
+    lambda layer, saved: layer.load_state_dict(saved),
+)
+
+
+# Gymnasium's wrappers
+
+
+def _attributes(*names: str) -> _Keeper:
+    """State that is in attributes; those that are not there yet are left out."""
+
+    def save(layer: Any) -> dict[str, Any]:
+        return {name: _plain(vars(layer)[name]) for name in names if name in vars(layer)}
+
+    def load(layer: Any, saved: Mapping[str, Any]) -> None:
+        for name in names:
+            if name in saved:
+                setattr(layer, name, _typed(saved[name]))
+            else:
+                vars(layer).pop(name, None)
+
+    return _Keeper(save, load)
+
+
+def _statistics(restart_clock: Callable[[Any], None], *names: str) -> _Keeper:
+    """Episode statistics: the times of past episodes are gone, the present one starts anew."""
+    attributes = _attributes(
+        "episode_count",
+        "episode_returns",
+        "episode_lengths",
+        "return_queue",
+        "length_queue",
+        *names,
+    )
+
+    def load(layer: Any, saved: Mapping[str, Any]) -> None:
+        attributes.load(layer, saved)
+        layer.time_queue.clear()
+        restart_clock(layer)
+
+    return _Keeper(attributes.save, load)
+
+
+def _load_checker(layer: Any, saved: Mapping[str, Any]) -> None:
+    """The checker only warns, and what it would compare the next step with is gone."""
+    layer.checked_step = layer.checked_data_reuse = True
+
+
+_STATELESS = (
+    wrappers.ClipAction,
+    wrappers.ClipReward,
+    wrappers.DiscretizeAction,
+    wrappers.DiscretizeObservation,
+    wrappers.DtypeObservation,
+    wrappers.FilterObservation,
+    wrappers.FlattenObservation,
+    wrappers.GrayscaleObservation,
+    wrappers.RepeatAction,
+    wrappers.RescaleAction,
+    wrappers.RescaleObservation,
+    wrappers.ReshapeObservation,
+    wrappers.ResizeObservation,
+    wrappers.TransformAction,
+    wrappers.TransformObservation,
+    wrappers.TransformReward,
+    wrappers.vector.ClipAction,
+    wrappers.vector.ClipReward,
+    wrappers.vector.DtypeObservation,
+    wrappers.vector.FilterObservation,
+    wrappers.vector.FlattenObservation,
+    wrappers.vector.RescaleAction,
+    wrappers.vector.RescaleObservation,
+    wrappers.vector.ReshapeObservation,
+    wrappers.vector.TransformAction,
+    wrappers.vector.TransformObservation,
+    wrappers.vector.TransformReward,
+)
+
+
+# Gymnasium's environments
+
+
+def _classic(*names: str) -> _Keeper:
+    attributes = _attributes(*names)
+
+    def save(env: Any) -> dict[str, Any]:
+        return {
+            "np_random": _generator(env),
+            "physics": parameters_of(env).state_dict(),
+            "attributes": attributes.save(env),
+        }
+
+    def load(env: Any, saved: Mapping[str, Any]) -> None:
+        _load_generator(env, saved["np_random"])
+        parameters_of(env).load_state_dict(saved["physics"])
+        attributes.load(env, saved["attributes"])
+
+    return _Keeper(save, load)
+
+
+def _mujoco(*arrays: str) -> _Keeper:
+    """A MuJoCo environment.
+
+    The integration state decides how the simulation goes on. `arrays` are those of ``mjData``
+    that the environment's reward and observation read besides qpos, qvel and ctrl: they date
+    from within the last step, and cannot be computed again from the state after it. ``xpos``
+    of Ant and ``xipos`` of Humanoid decide the next reward; the others belong to the present
+    observation alone.
+    """
+
+    def save(env: Any) -> dict[str, Any]:
+        mujoco = importlib.import_module("mujoco")
+        what = mujoco.mjtState.mjSTATE_INTEGRATION
+        integration = np.empty(mujoco.mj_stateSize(env.model, what))
+        mujoco.mj_getState(env.model, env.data, integration, what)
+        return {
+            "np_random": _generator(env),
+            "model": env.model.signature,
+            "physics": parameters_of(env).state_dict(),
+            "integration": integration.tolist(),
+            "arrays": {name: getattr(env.data, name).tolist() for name in arrays},
+        }
+
+    def load(env: Any, saved: Mapping[str, Any]) -> None:
+        if saved["model"] != env.model.signature:
+            raise UsageError(f"environment state: it is of another model than {env.fullpath}")
+        mujoco = importlib.import_module("mujoco")
+        _load_generator(env, saved["np_random"])
+        parameters_of(env).load_state_dict(saved["physics"])
+        what = mujoco.mjtState.mjSTATE_INTEGRATION
+        mujoco.mj_setState(env.model, env.data, np.array(saved["integration"]), what)
+        for name in arrays:
+            getattr(env.data, name)[:] = saved["arrays"][name]
+
+    return _Keeper(save, load, ("mujoco",))
+
+
+def _save_vector(env: Any) -> dict[str, Any]:
+    return {
+        "envs": [state_dict(one) for one in env.envs],
+        "autoreset": _plain(env._autoreset_envs),
+        # A reset of some lanes alone returns the last observations of the others again.
+        "observations": _plain(env._env_obs),
+    }
+
+
+def _load_vector(env: Any, saved: Mapping[str, Any]) -> None:
+    for one, state in zip(env.envs, saved["envs"], strict=True):
+        load_state_dict(one, state)
+    env._autoreset_envs = _typed(saved["autoreset"])
+    env._env_obs = _typed(saved["observations"])
+
+
+# Environments by name: Box2D and MuJoCo are loaded by those who use them alone.
+_CLASSIC = "gymnasium.envs.classic_control"
+_MUJOCO = "gymnasium.envs.mujoco"
+_HUMANOID = ("xipos", "cinert", "cvel", "qfrc_actuator", "cfrc_ext")
+
+_KEEPERS: dict[str, _Keeper] = {
+    **{_name(cls): _attributes() for cls in _STATELESS},
+    _name(wrappers.Autoreset): _attributes("autoreset"),
+    _name(wrappers.OrderEnforcing): _attributes("_has_reset"),
+    _name(wrappers.PassiveEnvChecker): _Keeper(lambda layer: {}, _load_checker),
+    _name(wrappers.RecordEpisodeStatistics): _statistics(
+        lambda layer: setattr(layer, "episode_start_time", time.perf_counter())
+    ),
+    _name(wrappers.TimeLimit): _attributes("_elapsed_steps"),
+    _name(wrappers.vector.RecordEpisodeStatistics): _statistics(
+        lambda layer: layer.episode_start_times.fill(time.perf_counter()), "prev_dones"
+    ),
+    f"{_CLASSIC}.acrobot.AcrobotEnv": _classic("state"),
+    f"{_CLASSIC}.cartpole.CartPoleEnv": _classic("state", "steps_beyond_terminated"),
+    f"{_CLASSIC}.continuous_mountain_car.Continuous_MountainCarEnv": _classic("state"),
+    f"{_CLASSIC}.mountain_car.MountainCarEnv": _classic("state"),
+    f"{_CLASSIC}.pendulum.PendulumEnv": _classic("state", "last_u"),
+    f"{_MUJOCO}.ant_v5.AntEnv": _mujoco("xpos", "cfrc_ext"),
+    f"{_MUJOCO}.half_cheetah_v5.HalfCheetahEnv": _mujoco(),
+    f"{_MUJOCO}.hopper_v5.HopperEnv": _mujoco(),
+    f"{_MUJOCO}.humanoid_v5.HumanoidEnv": _mujoco(*_HUMANOID),
+    f"{_MUJOCO}.humanoidstandup_v5.HumanoidStandupEnv": _mujoco(*_HUMANOID),
+    f"{_MUJOCO}.inverted_double_pendulum_v5.InvertedDoublePendulumEnv": _mujoco("qfrc_constraint"),
+    f"{_MUJOCO}.inverted_pendulum_v5.InvertedPendulumEnv": _mujoco(),
+    f"{_MUJOCO}.pusher_v5.PusherEnv": _mujoco("xpos"),
+    f"{_MUJOCO}.reacher_v5.ReacherEnv": _mujoco("xpos"),
+    f"{_MUJOCO}.swimmer_v5.SwimmerEnv": _mujoco(),
+    f"{_MUJOCO}.walker2d_v5.Walker2dEnv": _mujoco(),
+    _name(SyncVectorEnv): _Keeper(_save_vector, _load_vector),
+}
+_HINTS = {
+    "gymnasium.envs.box2d.lunar_lander.LunarLander": (
+        "put clrl.envs.state.EpisodeLog directly around it when it is made"
+    ),
+    "gymnasium.vector.async_vector_env.AsyncVectorEnv": (
+        "its environments live in other processes; SyncVectorEnv can be"
+    ),
+}
