@@ -30,6 +30,7 @@ from clrl.envs import state
 from clrl.envs.changes.base import Change, Effect, Host, Lanes
 from clrl.envs.schedules import Never, Planned, Schedule, Timeline
 from clrl.envs.schedules.values import Array
+from clrl.envs.tasks import Tasks
 from clrl.errors import UsageError
 
 _ALL = slice(None)
@@ -67,6 +68,8 @@ class NonStationary(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
                 f"NonStationary.env: expected a Gymnasium environment, got {env!r}"
                 + ("; NonStationaryVector is for those" if isinstance(env, VectorEnv) else "")
             )
+        if isinstance(env, gym.wrappers.Autoreset):
+            raise UsageError("NonStationary.env: put Autoreset around it, which hides the resets")
         RecordConstructorArgs.__init__(
             self, change=change, schedule=schedule, reveal_task=reveal_task, task_seed=task_seed
         )
@@ -244,7 +247,8 @@ class NonStationaryVector(VectorWrapper[Any, Any, Any, Any, Any]):
         """Begin episodes in all lanes, or in those of ``options["reset_mask"]``.
 
         Args:
-            seed: begins everything anew; lane i takes ``seed + i``, or its own of a list.
+            seed: begins everything anew; lane i takes ``seed + i``, or its own of a list. A
+                world begins anew where its first lane is reset with a seed.
             options: handed on.
         """
         n, worlds = self.num_envs, self._lanes.host.worlds
@@ -316,15 +320,17 @@ class NonStationaryVector(VectorWrapper[Any, Any, Any, Any, Any]):
         return self._lanes.observe(observations, _ALL) if self._lanes.shows else observations
 
     def _remember(self, observations: Any) -> None:
-        """Keep what is shown, where a reset of some lanes shows the others' again."""
-        if self._mode is AutoresetMode.DISABLED and self._lanes.shows:
+        """Keep what is shown: a reset of some lanes shows the others' again."""
+        if self._lanes.shows:
             self._last = observations.copy()
 
     def _inform(self, info: dict[str, Any]) -> dict[str, Any]:
         task, changed = self._lanes.task.copy(), self._lanes.take_changed(_ALL)
+        present = self._everyone
         if self._inner:
             task, changed = task + info["task"], changed | info["task_changed"]
-        return _with_task(info, task, changed, self._everyone)
+            present = info["_task"]  # lanes that a reset left alone say nothing inside
+        return _with_task(info, task, changed, present)
 
     def state_dict(self) -> dict[str, Any]:
         """What decides the future of this wrapper and all inside; see `clrl.envs.state`."""
@@ -373,7 +379,9 @@ def _count_inside(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> int:
     while isinstance(env, (gym.Wrapper, VectorWrapper)):
         count += isinstance(env, (NonStationary, NonStationaryVector))
         env = env.env
-    return count + _count_inside(env.envs[0]) if isinstance(env, SyncVectorEnv) else count
+    if isinstance(env, (SyncVectorEnv, Tasks)):
+        count += max(_count_inside(one) for one in env.envs)
+    return count
 
 
 class _Lanes:

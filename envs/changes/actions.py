@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import InvalidAction
 
 from clrl.envs.changes.base import Change, Effect, Host, Lanes, NoisyEffect, like_lanes
 from clrl.envs.schedules.values import Array, Domain
 from clrl.errors import UsageError
+
+MOST = 10_000
+"""Steps that an action can be delayed."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class _PermuteNames(Effect):
     def action(self, actions: Array, lanes: Lanes) -> Array:
         start = self.host.action_space.start  # type: ignore[attr-defined]
         rows = np.asarray(actions)[:, None] - start
+        if np.any((rows < 0) | (rows >= self.values.shape[1])):
+            raise InvalidAction(f"expected actions of {self.host.action_space}, got {actions}")
         named: Array = np.take_along_axis(self.values[lanes], rows, axis=1)[:, 0] + start
         return named
 
@@ -64,7 +70,7 @@ class DelayActions(Change):
     Until an episode is old enough, the first action of the space (``Discrete``) or rest
     (``Box``: 0, or the bound next to it) is carried out.
 
-    The value: the delay in steps, >= 0.
+    The value: the delay in steps, from 0 to 10,000.
     """
 
     def bind(self, host: Host) -> Effect:
@@ -75,7 +81,8 @@ class DelayActions(Change):
             )
         neutral = np.zeros((), np.int64)
         return _Delay(
-            host, Domain("DelayActions", "integer", neutral, 0, 2**31, "a whole number >= 0")
+            host,
+            Domain("DelayActions", "integer", neutral, 0, MOST, f"a whole number from 0 to {MOST}"),
         )
 
 

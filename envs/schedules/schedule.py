@@ -187,8 +187,12 @@ class Timeline:
             world: which.
 
         Raises:
-            UsageError: the world has not begun.
+            UsageError: there is no such world, or it has not begun.
         """
+        if not 0 <= world < len(self.clock):
+            raise UsageError(
+                f"world: expected an integer from 0 to {len(self.clock) - 1}, got {world}"
+            )
         course = copy.deepcopy(self._course(world))
         task, due = int(self.changes[world]), int(self._due[world])
         waits = self.schedule.when.at_episode_end

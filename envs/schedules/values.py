@@ -230,9 +230,7 @@ class Cycle(Values):
 
     def draw(self, index: Array, last: Array | None, rng: Generator, domain: Domain) -> Array:
         """See `Values.draw`."""
-        stacked = _stacked("Cycle", self.values, domain)
-        values: Array = stacked[index % len(stacked)]
-        return values
+        return _picked(self.values, index % len(self.values), domain)
 
 
 @dataclass(frozen=True)
@@ -271,12 +269,10 @@ class Choice(Values):
 
     def draw(self, index: Array, last: Array | None, rng: Generator, domain: Domain) -> Array:
         """See `Values.draw`."""
-        stacked = _stacked("Choice", self.values, domain)
-        weights = self.probabilities or [1 / len(stacked)] * len(stacked)
+        weights = self.probabilities or [1 / len(self.values)] * len(self.values)
         edges = np.cumsum(weights)
         picked = np.searchsorted(edges / edges[-1], rng.random(len(index)), side="right")
-        values: Array = stacked[picked]
-        return values
+        return _picked(self.values, picked, domain)
 
 
 def _listed(name: str, values: Sequence[Any]) -> tuple[Any, ...]:
@@ -293,6 +289,12 @@ def _listed(name: str, values: Sequence[Any]) -> tuple[Any, ...]:
 
 def _stacked(name: str, values: Sequence[Any], domain: Domain) -> Array:
     return np.stack([domain.value(value, f"{name}.values") for value in values])
+
+
+def _picked(values: Sequence[Any], index: Array, domain: Domain) -> Array:
+    """Some of the listed values, which have been checked."""
+    shape, dtype = domain.shape, domain.dtype
+    return np.stack([np.broadcast_to(np.asarray(values[i], dtype), shape) for i in index])
 
 
 @dataclass(frozen=True)
