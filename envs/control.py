@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import gymnasium as gym
-from gymnasium.vector import SyncVectorEnv, VectorEnv
+import numpy as np
+from annotated_types import Ge
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import TimeLimit
 
 from clrl.envs.changes import Change, OffsetObservation, PermuteObservation, Physics, SwitchTask
@@ -36,13 +40,13 @@ from clrl.envs.schedules import (
     SinusoidalDrift,
     Uniform,
 )
+from clrl.envs.schedules.when import NEVER
 from clrl.envs.state import EpisodeLog
 from clrl.envs.tasks import Tasks
 from clrl.errors import UsageError
 from clrl.options import NonNegativeFloat, PositiveFloat, PositiveInt
 
 Env = gym.Env[Any, Any]
-Layers = Sequence[tuple[Change, Schedule]]
 
 
 class Benchmark(abc.ABC):
@@ -56,9 +60,19 @@ class Benchmark(abc.ABC):
     base: ClassVar[str] = ""
     extra: ClassVar[str] = ""
 
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            UsageError: one is not of its type or out of its range.
+        """
+        for name, declared in typing.get_type_hints(type(self), include_extras=True).items():
+            if typing.get_origin(declared) is not ClassVar:
+                _check_option(name, declared, getattr(self, name))
+
     @abc.abstractmethod
-    def layers(self) -> Layers:
-        """What changes and when, from the inside out."""
+    def change(self) -> tuple[Change, Schedule]:
+        """What changes, when and to what."""
 
     def make_base(self, render_mode: str | None) -> Env:
         """The environment inside, without a time limit.
@@ -119,12 +133,9 @@ def make(
         UsageError: an option is out of range, or an optional dependency is not installed.
     """
     recipe = BENCHMARKS[benchmark](**options)
+    change, schedule = recipe.change()
     env = recipe.make_base(render_mode)
-    layers = recipe.layers()
-    for number, (change, schedule) in enumerate(layers, 1):
-        reveal = reveal_task and number == len(layers)
-        env = NonStationary(env, change, schedule, reveal_task=reveal, task_seed=task_seed)
-    return env
+    return NonStationary(env, change, schedule, reveal_task=reveal_task, task_seed=task_seed)
 
 
 def make_vector(
@@ -136,6 +147,7 @@ def make_vector(
     render_mode: str | None = None,
     reveal_task: bool = False,
     task_seed: int | None = None,
+    autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     **options: Any,
 ) -> NonStationaryVector:
     """Make a benchmark's vector environment; ``gymnasium.make_vec`` calls this.
@@ -146,34 +158,56 @@ def make_vector(
         benchmark: name of a class of this module.
         num_envs: lanes.
         worlds: see `NonStationaryVector`.
-        max_episode_steps: time limit; none unless given.
+        max_episode_steps: time limit; that of the Gymnasium environment unless given, -1 for
+            none.
         render_mode: see the Gymnasium environment.
         reveal_task: see `NonStationary`.
         task_seed: see `NonStationary`.
+        autoreset_mode: see ``gymnasium.vector.AutoresetMode``.
         options: the fields of the class.
 
     Raises:
         UsageError: as for `make`, or `worlds` does not divide `num_envs`.
     """
     recipe = BENCHMARKS[benchmark](**options)
+    change, schedule = recipe.change()
+    if num_envs < 1:
+        raise UsageError(f"num_envs: expected an integer >= 1, got {num_envs}")
+    limit = max_episode_steps
+    if limit is None and recipe.base:
+        limit = gym.spec(recipe.base).max_episode_steps
+    elif limit == -1:
+        limit = None
     env: VectorEnv[Any, Any, Any]
     if recipe.base in VECTOR_ENVS and render_mode is None:
-        env = VECTOR_ENVS[recipe.base](num_envs, max_episode_steps=max_episode_steps)
-    else:
-
-        def single() -> Env:
-            env = recipe.make_base(render_mode)
-            return TimeLimit(env, max_episode_steps) if max_episode_steps else env
-
-        env = SyncVectorEnv([single] * num_envs)
-    layers = recipe.layers()
-    for number, (change, schedule) in enumerate(layers, 1):
-        reveal = reveal_task and number == len(layers)
-        env = NonStationaryVector(
-            env, change, schedule, worlds=worlds, reveal_task=reveal, task_seed=task_seed
+        env = VECTOR_ENVS[recipe.base](
+            num_envs, max_episode_steps=limit or NEVER, autoreset_mode=autoreset_mode
         )
-    assert isinstance(env, NonStationaryVector)
-    return env
+    else:
+        single = functools.partial(_single, recipe, render_mode, limit)
+        env = SyncVectorEnv([single] * num_envs, autoreset_mode=autoreset_mode)
+    return NonStationaryVector(
+        env, change, schedule, worlds=worlds, reveal_task=reveal_task, task_seed=task_seed
+    )
+
+
+def _single(recipe: Benchmark, render_mode: str | None, limit: int | None) -> Env:
+    env = recipe.make_base(render_mode)
+    return TimeLimit(env, limit) if limit else env
+
+
+def _check_option(name: str, declared: Any, value: Any) -> None:
+    """Compare an option with its declared type, such as ``Annotated[int, Ge(1)]``."""
+    kind, *bounds = typing.get_args(declared)
+    whole = isinstance(value, (int, np.integer))
+    fits = (whole or (kind is float and isinstance(value, float))) and not isinstance(value, bool)
+    for bound in bounds:
+        low = bound.ge if isinstance(bound, Ge) else bound.gt
+        fits = fits and (value >= low if isinstance(bound, Ge) else value > low)
+        sign = ">=" if isinstance(bound, Ge) else ">"
+        if not fits:
+            what = "an integer" if kind is int else "a number"
+            raise UsageError(f"{name}: expected {what} {sign} {low}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -188,10 +222,10 @@ class _Offset(Benchmark):
     task_length: PositiveInt = 160_000
     std: NonNegativeFloat = 2.0
 
-    def layers(self) -> Layers:
+    def change(self) -> tuple[Change, Schedule]:
         """A fresh offset for every task but the first."""
         when = EverySteps(self.task_length)
-        return [(OffsetObservation(), Schedule(when, Normal(0, self.std), start="unchanged"))]
+        return OffsetObservation(), Schedule(when, Normal(0, self.std), start="unchanged")
 
 
 @dataclass(frozen=True)
@@ -204,7 +238,8 @@ class OffsetCartPole(_Offset):
 
     Source: the setting of TRAC (Muppidi et al. 2024) and C-CHAIN (Tang et al. 2025): 10 tasks of
     200 iterations of 800 steps. There a task begins with an episode; here the offset changes in
-    the middle of one. They divide rewards by 20 for learning; here they are as they are.
+    the middle of one, so that every task of every seed has the same length. They divide rewards
+    by 20 for learning; here they are as they are.
 
     Attributes:
         task_length: steps between two changes.
@@ -289,9 +324,9 @@ class PermutedCartPole(Benchmark):
     base: ClassVar[str] = "CartPole-v1"
     task_length: PositiveInt = 100_000
 
-    def layers(self) -> Layers:
+    def change(self) -> tuple[Change, Schedule]:
         """A fresh permutation for every task."""
-        return [_permuted(self.task_length)]
+        return _permuted(self.task_length)
 
 
 @dataclass(frozen=True)
@@ -310,9 +345,9 @@ class PermutedHalfCheetah(Benchmark):
     extra: ClassVar[str] = "mujoco"
     task_length: PositiveInt = 1_000_000
 
-    def layers(self) -> Layers:
+    def change(self) -> tuple[Change, Schedule]:
         """A fresh permutation for every task."""
-        return [_permuted(self.task_length)]
+        return _permuted(self.task_length)
 
 
 def _permuted(task_length: int) -> tuple[Change, Schedule]:
@@ -336,11 +371,11 @@ class SwitchingCartPole(Benchmark):
     base: ClassVar[str] = "CartPole-v1"
     task_length: PositiveInt = 100_000
 
-    def layers(self) -> Layers:
+    def change(self) -> tuple[Change, Schedule]:
         """Length and gravity change together."""
         when = EverySteps(self.task_length, at_episode_end=True)
         to = Uniform(low=[0.25, 5.0], high=[2.0, 20.0])
-        return [(Physics(["length", "gravity"]), Schedule(when, to, start="unchanged"))]
+        return Physics(["length", "gravity"]), Schedule(when, to, start="unchanged")
 
 
 @dataclass(frozen=True)
@@ -360,12 +395,12 @@ class DriftingCartPole(Benchmark):
     base: ClassVar[str] = "CartPole-v1"
     period: PositiveInt = 200_000
 
-    def layers(self) -> Layers:
+    def change(self) -> tuple[Change, Schedule]:
         """Two swings of different periods."""
         to = SinusoidalDrift(
             mean=[1.0, 10.0], amplitude=[0.75, 5.0], period=[self.period, self.period * 2 / 3]
         )
-        return [(Physics(["length", "gravity"]), Schedule(Continuously(), to))]
+        return Physics(["length", "gravity"]), Schedule(Continuously(), to)
 
 
 @dataclass(frozen=True)
@@ -383,10 +418,10 @@ class _Slippery(Benchmark):
     low: PositiveFloat = 0.02
     high: PositiveFloat = 2.0
 
-    def layers(self) -> Layers:
+    def change(self) -> tuple[Change, Schedule]:
         """A fresh friction for every task."""
         when = EverySteps(self.task_length, at_episode_end=True)
-        return [(Physics("friction"), Schedule(when, LogUniform(self.low, self.high)))]
+        return Physics("friction"), Schedule(when, LogUniform(self.low, self.high))
 
 
 @dataclass(frozen=True)
@@ -399,8 +434,8 @@ class SlipperyAnt(_Slippery):
     MuJoCo.
 
     Source: Dohare et al. (2024). Deviations: Ant-v5 in place of Ant-v3, whose 84 contact forces
-    were always zero with the MuJoCo of the time and are left out here; friction is set at floor
-    and body, so that contacts have it.
+    were always zero with the MuJoCo of the time; here they are left out, and nothing is charged
+    for them. Friction is set at floor and body, so that contacts have it.
 
     Attributes:
         task_length: least number of steps between two changes.
@@ -412,7 +447,7 @@ class SlipperyAnt(_Slippery):
 
     def base_options(self) -> dict[str, Any]:
         """Without contact forces, which would tell the friction."""
-        return {"include_cfrc_ext_in_observation": False}
+        return {"include_cfrc_ext_in_observation": False, "contact_cost_weight": 0.0}
 
 
 @dataclass(frozen=True)
@@ -466,11 +501,11 @@ class _Gravity(Benchmark):
     low: NonNegativeFloat = 4.9
     high: NonNegativeFloat = 14.7
 
-    def layers(self) -> Layers:
+    def change(self) -> tuple[Change, Schedule]:
         """A fresh gravity for every task but the first."""
         when = EverySteps(self.task_length, at_episode_end=True)
         to = Uniform(self.low, self.high)
-        return [(Physics("gravity"), Schedule(when, to, start="unchanged"))]
+        return Physics("gravity"), Schedule(when, to, start="unchanged")
 
 
 @dataclass(frozen=True)
@@ -478,7 +513,8 @@ class GravityAnt(_Gravity):
     """Ant under changing gravity.
 
     Gravity is drawn uniformly from [4.9, 14.7] m/s^2, half to one and a half times the 9.81 of the
-    first task; a change comes at the end of an episode. Needs MuJoCo.
+    first task; a change comes at the end of an episode. Observations: 105 numbers, contact forces
+    among them. Needs MuJoCo.
 
     Source: ours, after the gravity variants of the Gym Extensions (Henderson et al. 2017).
 
@@ -524,11 +560,11 @@ class _Actuator(Benchmark):
     low: NonNegativeFloat = 0.25
     high: NonNegativeFloat = 1.25
 
-    def layers(self) -> Layers:
+    def change(self) -> tuple[Change, Schedule]:
         """A fresh strength of every motor for every task but the first."""
         when = EverySteps(self.task_length, at_episode_end=True)
         change = Physics([f"strength/{name}" for name in self.actuators])
-        return [(change, Schedule(when, Uniform(self.low, self.high), start="unchanged"))]
+        return change, Schedule(when, Uniform(self.low, self.high), start="unchanged")
 
 
 @dataclass(frozen=True)
@@ -536,7 +572,8 @@ class ActuatorAnt(_Actuator):
     """Ant whose 8 motors grow weaker or stronger, each for itself.
 
     The strength of each is drawn uniformly from [0.25, 1.25] of what was built in; 1 in the first
-    task. A change comes at the end of an episode. Needs MuJoCo.
+    task. A change comes at the end of an episode. Observations: 105 numbers, contact forces among
+    them. Needs MuJoCo.
 
     Source: ours, after the crippled joints of Nagabandi et al. (2019).
 
@@ -591,10 +628,10 @@ class ClassicControlCycle(Benchmark):
 
     task_length: PositiveInt = 50_000
 
-    def layers(self) -> Layers:
+    def change(self) -> tuple[Change, Schedule]:
         """The three in turn."""
         when = EverySteps(self.task_length, at_episode_end=True)
-        return [(SwitchTask(), Schedule(when, Cycle([0, 1, 2])))]
+        return SwitchTask(), Schedule(when, Cycle([0, 1, 2]))
 
     def make_base(self, render_mode: str | None) -> Env:
         """All three behind one pair of spaces."""

@@ -15,20 +15,26 @@ Both keep this contract:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.utils import RecordConstructorArgs
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
+from gymnasium.utils import EzPickle, RecordConstructorArgs
+from gymnasium.vector import (
+    AsyncVectorEnv,
+    AutoresetMode,
+    SyncVectorEnv,
+    VectorEnv,
+    VectorWrapper,
+)
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from clrl.envs import state
 from clrl.envs.changes.base import Change, Effect, Host, Lanes
-from clrl.envs.schedules import Never, Planned, Schedule, Timeline
+from clrl.envs.schedules import Continuously, Never, Planned, Schedule, Timeline
 from clrl.envs.schedules.values import Array
 from clrl.envs.tasks import Tasks
 from clrl.errors import UsageError
@@ -43,8 +49,8 @@ class NonStationary(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         env: the environment; it may itself be a `NonStationary`.
         change: what changes.
         schedule: when, and to what.
-        reveal_task: append the index of the task to the observation (a Box with one axis); the
-            agent is not told otherwise.
+        reveal_task: append the index of the task, this wrapper's own, to the observation (a Box
+            with one axis); the agent is not told otherwise.
         task_seed: decides the sequence of tasks in place of the seed given to ``reset``, so that
             several copies of an environment with seeds of their own share it.
     """
@@ -102,7 +108,11 @@ class NonStationary(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode; with a seed, begin everything anew."""
+        """Begin an episode; with a seed, begin everything anew.
+
+        Raises:
+            UsageError: the seed is not an integer >= 0.
+        """
         self._lanes.seed({0: seed})
         self._lanes.begin(np.ones(1, np.bool_))
         observation, info = self.env.reset(seed=seed, options=options)
@@ -138,6 +148,20 @@ class NonStationary(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Go to where `saved` was taken, by an environment made alike."""
         state.load_state_dict(self, saved)
+
+    @property
+    def owned(self) -> tuple[str, ...]:
+        """What this wrapper alone may set, by name."""
+        return self._lanes.effect.owns
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies.
+
+        Raises:
+            UsageError: the environment inside cannot be copied as it is.
+        """
+        _refuse_copy(self)
+        return self.__dict__
 
     @property
     def state_kind(self) -> str:
@@ -246,6 +270,9 @@ class NonStationaryVector(VectorWrapper[Any, Any, Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Begin episodes in all lanes, or in those of ``options["reset_mask"]``.
 
+        Raises:
+            UsageError: seeds or mask are not what they should be; nothing has changed then.
+
         Args:
             seed: begins everything anew; lane i takes ``seed + i``, or its own of a list. A
                 world begins anew where its first lane is reset with a seed.
@@ -254,8 +281,12 @@ class NonStationaryVector(VectorWrapper[Any, Any, Any, Any, Any]):
         n, worlds = self.num_envs, self._lanes.host.worlds
         mask = self._everyone
         if options is not None and "reset_mask" in options:
-            mask = np.asarray(options["reset_mask"])
+            mask = options["reset_mask"]
+            if not isinstance(mask, np.ndarray) or mask.shape != (n,) or mask.dtype != np.bool_:
+                raise UsageError(f"reset_mask: expected a bool array of shape ({n},), got {mask!r}")
             options = dict(options)  # Gymnasium's own takes the mask out
+        if isinstance(seed, np.integer):
+            seed = int(seed)
         if seed is None:
             seeds: list[int | None] = [None] * n
         else:
@@ -327,6 +358,11 @@ class NonStationaryVector(VectorWrapper[Any, Any, Any, Any, Any]):
     def _inform(self, info: dict[str, Any]) -> dict[str, Any]:
         task, changed = self._lanes.task.copy(), self._lanes.take_changed(_ALL)
         present = self._everyone
+        if not self._inner and "task" in info and isinstance(self.unwrapped, AsyncVectorEnv):
+            raise UsageError(
+                "NonStationaryVector: the environments inside tell tasks of their own; wrap them, "
+                "or the AsyncVectorEnv, not both"
+            )
         if self._inner:
             task, changed = task + info["task"], changed | info["task_changed"]
             present = info["_task"]  # lanes that a reset left alone say nothing inside
@@ -339,6 +375,20 @@ class NonStationaryVector(VectorWrapper[Any, Any, Any, Any, Any]):
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Go to where `saved` was taken, by an environment made alike."""
         state.load_state_dict(self, saved)
+
+    @property
+    def owned(self) -> tuple[str, ...]:
+        """What this wrapper alone may set, by name."""
+        return self._lanes.effect.owns
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies.
+
+        Raises:
+            UsageError: an environment inside cannot be copied as it is.
+        """
+        _refuse_copy(self)
+        return self.__dict__
 
     @property
     def state_kind(self) -> str:
@@ -371,6 +421,37 @@ def _with_task(
         "task_changed": changed,
         "_task_changed": present.copy(),
     }
+
+
+def _inside(env: Any) -> Iterator[NonStationary | NonStationaryVector]:
+    """These wrappers further in, those of the first lane or task among them."""
+    while True:
+        if isinstance(env, (NonStationary, NonStationaryVector)):
+            yield env
+        if isinstance(env, (gym.Wrapper, VectorWrapper)):
+            env = env.env
+        elif isinstance(env, (SyncVectorEnv, Tasks)):
+            env = env.envs[0]
+        else:
+            return
+
+
+def _check_seed(name: str, seed: Any) -> None:
+    whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
+    if seed is not None and not (whole and seed >= 0):
+        raise UsageError(f"{name}: expected an integer >= 0, got {seed!r}")
+
+
+def _refuse_copy(env: Any) -> None:
+    """Gymnasium makes a copy of some environments by making them anew, as they were built."""
+    try:
+        lanes = getattr(env.unwrapped, "envs", [env])
+    except AttributeError:
+        return
+    if any(isinstance(lane.unwrapped, EzPickle) for lane in lanes):
+        raise UsageError(
+            f"{env}: a copy would lose its physics; make another one and load the state_dict"
+        )
 
 
 def _count_inside(env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> int:
@@ -415,17 +496,26 @@ class _Lanes:
                 f"{type(change).__name__}: expected a schedule that waits for the end of an "
                 f"episode (at_episode_end=True), got {when}"
             )
-        if task_seed is not None:
-            if not isinstance(task_seed, (int, np.integer)) or task_seed < 0:
-                raise UsageError(f"task_seed: expected an integer >= 0, got {task_seed!r}")
-            task_seed = int(task_seed)
+        _check_seed("task_seed", task_seed)
+        if not isinstance(reveal_task, bool):
+            raise UsageError(f"reveal_task: expected True or False, got {reveal_task!r}")
+        if reveal_task and isinstance(when, Continuously):
+            raise UsageError("reveal_task: there are no tasks to tell apart under Continuously()")
         self.host = host
         self.effect = change.bind(host)
+        for inner in _inside(host.env):
+            taken = set(inner.owned) & set(self.effect.owns)
+            if taken:
+                raise UsageError(f"{change}: a wrapper inside sets {', '.join(taken)} already")
         self.effect.fit(*schedule.bounds(self.effect.domain))
         # Stacked wrappers draw from generators of their own.
         self._purpose = f"nonstationary/{depth}"
         self.timeline = Timeline(schedule, self.effect.domain, host.worlds, self._purpose)
         self.description = f"{change}, {schedule}"
+        if reveal_task:
+            self.description += ", reveal_task=True"
+        if task_seed is not None:
+            self.description += f", task_seed={task_seed}"
         self._waits = when.at_episode_end
         self._task_seed = task_seed
         self._reveal = reveal_task
@@ -449,7 +539,13 @@ class _Lanes:
             self.observation_space = _with_room_for_task(self.observation_space)
 
     def seed(self, seeds: Mapping[int, int | None]) -> None:
-        """Begin some worlds anew; without a seed, only those that have not begun."""
+        """Begin some worlds anew; without a seed, only those that have not begun.
+
+        Raises:
+            UsageError: a seed is not an integer >= 0; nothing has changed then.
+        """
+        for seed in seeds.values():
+            _check_seed("seed", seed)
         for world, seed in seeds.items():
             if seed is None and self._begun[world]:
                 continue

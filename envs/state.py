@@ -94,6 +94,8 @@ def check(env: Environment, state: Mapping[str, Any]) -> None:
         UsageError: the chain is of another kind, or a package has another version.
     """
     keepers = [_keeper_of(layer) for layer in _layers(env)]
+    if not isinstance(state, Mapping) or not {"kind", "versions", "layers"} <= state.keys():
+        raise UsageError("environment state: expected what state_dict gave, got something else")
     if state["kind"] != (kind := _kind(env)):
         raise UsageError(f"environment state: it is of {state['kind']}, got {kind}")
     for package, version in _versions(keepers).items():
@@ -241,6 +243,8 @@ def _kind_of_layer(layer: Any) -> str:
         kinds = [_kind(env) for env in layer.envs]
         inside = f"{len(kinds)} x {kinds[0]}" if len(set(kinds)) == 1 else ", ".join(kinds)
         return f"{name}({layer.autoreset_mode.value}, {inside})"
+    if type(layer) is wrappers.TimeLimit:
+        return f"{name}({layer._max_episode_steps})"
     if isinstance(layer, EpisodeLog):
         return f"{name} > {_kind_of_layer(layer.env)}"
     if isinstance(layer, (gym.Wrapper, VectorWrapper)) or layer.spec is None:

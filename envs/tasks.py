@@ -33,7 +33,7 @@ class Tasks(gym.Env[Array, Any]):
         task: index of the one at work.
     """
 
-    metadata = {"render_modes": ["rgb_array", "human"]}
+    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 50}
 
     def __init__(
         self, envs: Sequence[gym.Env[Any, Any] | str], render_mode: str | None = None

@@ -19,7 +19,7 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from rich.table import Column, Table
 
 from clrl.envs import (
     Cycle,
@@ -46,10 +46,11 @@ PHYSICS = {
 }
 MUJOCO = ("HalfCheetah-v5", "Ant-v5")
 MUJOCO_ENVS = 16
+_NAME = Column("environment", no_wrap=True)
 
 
 def main() -> None:
-    """Measure and print; takes about two minutes."""
+    """Measure and print; takes about half a minute."""
     console = Console()
     console.print(
         f"{NUM_ENVS} environments, random actions, resets included; one process, in turn, "
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 def _classic(console: Console) -> Table:
-    table = Table("environment", "one by one /s", "arrays /s", "ratio", "goal", "offset", "physics")
+    table = Table(_NAME, "one by one /s", "arrays /s", "ratio", "goal", "offset", "physics")
     for env_id, vector in track(VECTOR_ENVS.items(), "classic control", console=console):
         seconds = _in_turn(
             [
@@ -130,7 +131,10 @@ def _in_turn(measures: Sequence[Callable[[], float]]) -> list[list[float]]:
 
 
 def _mujoco(console: Console) -> Table:
-    table = Table("environment", "one by one", "loop", "rollout", "rollout / loop")
+    import mujoco
+
+    mujoco.set_mju_user_warning(lambda _: None)  # it tells of deprecations in Gymnasium's models
+    table = Table(_NAME, "one by one", "loop", "rollout", "rollout / loop")
     for env_id in track(MUJOCO, "MuJoCo", console=console):
         env = gym.make_vec(env_id, MUJOCO_ENVS, vectorization_mode="sync")
         single, loop, rollout = _in_turn([_stepper(env, STEPS), _loop(env_id), _rollout(env_id)])

@@ -11,7 +11,17 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.error import InvalidAction
 
-from clrl.envs.changes.base import Change, Effect, Host, Lanes, NoisyEffect, like_lanes
+from clrl.envs.changes.base import (
+    Change,
+    Effect,
+    Host,
+    Lanes,
+    NoisyEffect,
+    like_lanes,
+    permutations_of,
+    permute_entries,
+    permute_names,
+)
 from clrl.envs.schedules.values import Array, Domain
 from clrl.errors import UsageError
 
@@ -41,26 +51,35 @@ class PermuteActions(Change):
             n, effect = math.prod(space.shape), _PermuteEntries
         else:
             raise UsageError(f"PermuteActions: expected Discrete or Box actions, got {space}")
-        expected = f"a permutation of 0 to {n - 1}"
-        return effect(
-            host, Domain("PermuteActions", "permutation", np.arange(n), 0, n - 1, expected)
-        )
+        return effect(host, permutations_of("PermuteActions", n))
+
+
+def _choices(space: spaces.Space[Any], actions: Array) -> Array:
+    """Discrete actions, counted from 0.
+
+    Raises:
+        gymnasium.error.InvalidAction: some are not in the space.
+    """
+    assert isinstance(space, spaces.Discrete)
+    chosen = np.asarray(actions)
+    if chosen.ndim == 1 and chosen.dtype.kind in "iu":
+        counted: Array = chosen - space.start
+        if np.all((counted >= 0) & (counted < space.n)):
+            return counted
+    raise InvalidAction(f"expected actions of {space}, got {actions}")
 
 
 class _PermuteNames(Effect):
     def action(self, actions: Array, lanes: Lanes) -> Array:
-        start = self.host.action_space.start  # type: ignore[attr-defined]
-        rows = np.asarray(actions)[:, None] - start
-        if np.any((rows < 0) | (rows >= self.values.shape[1])):
-            raise InvalidAction(f"expected actions of {self.host.action_space}, got {actions}")
-        named: Array = np.take_along_axis(self.values[lanes], rows, axis=1)[:, 0] + start
+        space = self.host.action_space
+        assert isinstance(space, spaces.Discrete)
+        named: Array = permute_names(_choices(space, actions), self.values[lanes]) + space.start
         return named
 
 
 class _PermuteEntries(Effect):
     def action(self, actions: Array, lanes: Lanes) -> Array:
-        rows = actions.reshape(len(actions), -1)
-        return np.take_along_axis(rows, self.values[lanes], axis=1).reshape(actions.shape)
+        return permute_entries(actions, self.values[lanes])
 
 
 @dataclass(frozen=True)
@@ -108,6 +127,8 @@ class _Delay(Effect):
 
     def action(self, actions: Array, lanes: Lanes) -> Array:
         rows = np.arange(self.host.num_envs)[lanes]
+        if isinstance(self.host.action_space, spaces.Discrete):
+            _choices(self.host.action_space, actions)
         now = self._age[lanes].copy()
         self._past[rows, now % self._ring] = actions
         self._age[lanes] += 1
@@ -151,6 +172,7 @@ class _RandomActions(NoisyEffect):
     def action(self, actions: Array, lanes: Lanes) -> Array:
         space = self.host.action_space
         assert isinstance(space, spaces.Discrete)
+        _choices(space, actions)
         noise = self.noise.take(lanes)
         drawn = space.start + (noise[:, 1] * space.n).astype(np.int64)
         return np.where(noise[:, 0] < self.values[lanes], drawn, actions)

@@ -101,10 +101,13 @@ class Effect:
         domain: the values that the change takes.
 
     Attributes:
+        owns: what nobody else may set in the same environment, by name.
         values: [num_envs, *domain.shape], the value in each lane.
         observation_space: of one lane, after the change.
         action_space: of one lane, as the agent sees it.
     """
+
+    owns: tuple[str, ...] = ()
 
     def __init__(self, host: Host, domain: Domain) -> None:
         self.host = host
@@ -153,6 +156,24 @@ class Effect:
 def like_lanes(values: Array, batch: Array) -> Array:
     """One number a lane, shaped so that it broadcasts against a batch of the same lanes."""
     return values.reshape(len(values), *[1] * (batch.ndim - 1))
+
+
+def permutations_of(what: str, n: int) -> Domain:
+    """The domain of permutations of n things; `what` names the change."""
+    expected = f"a permutation of 0 to {n - 1}"
+    return Domain(what, "permutation", np.arange(n), 0, n - 1, expected)
+
+
+def permute_entries(batch: Array, permutations: Array) -> Array:
+    """``y[j] = x[p[j]]`` for each row x of a batch, its entries read row by row."""
+    rows = batch.reshape(len(batch), -1)
+    return np.take_along_axis(rows, permutations, axis=1).reshape(batch.shape)
+
+
+def permute_names(names: Array, permutations: Array) -> Array:
+    """``y = p[x]`` for each whole number x, from 0, of a batch."""
+    permuted: Array = np.take_along_axis(permutations, names[:, None], axis=1)[:, 0]
+    return permuted
 
 
 class Noise:

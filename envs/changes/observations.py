@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from clrl.envs.changes.base import Change, Effect, Host, Lanes, NoisyEffect
+from clrl.envs.changes.base import (
+    Change,
+    Effect,
+    Host,
+    Lanes,
+    NoisyEffect,
+    permutations_of,
+    permute_entries,
+    permute_names,
+)
 from clrl.envs.schedules.values import Array, Domain
 from clrl.errors import UsageError
 
@@ -48,23 +57,21 @@ class PermuteObservation(Change):
         """See `Change.bind`."""
         space = host.observation_space
         if isinstance(space, spaces.Discrete):
-            return _PermuteNames(host, _permutation("PermuteObservation", int(space.n)))
+            return _PermuteNames(host, permutations_of("PermuteObservation", int(space.n)))
         if isinstance(space, spaces.Box):
-            return _PermuteEntries(host, _permutation("PermuteObservation", math.prod(space.shape)))
+            return _PermuteEntries(
+                host, permutations_of("PermuteObservation", math.prod(space.shape))
+            )
         raise UsageError(f"PermuteObservation: expected a Box or Discrete space, got {space}")
-
-
-def _permutation(what: str, n: int) -> Domain:
-    expected = f"a permutation of 0 to {n - 1}"
-    return Domain(what, "permutation", np.arange(n), 0, n - 1, expected)
 
 
 class _PermuteNames(Effect):
     def observation(self, observations: Array, lanes: Lanes) -> Array:
-        start = self.host.observation_space.start  # type: ignore[attr-defined]
-        rows = np.asarray(observations)[:, None] - start
-        named: Array = np.take_along_axis(self.values[lanes], rows, axis=1)[:, 0] + start
-        return named
+        space = self.host.observation_space
+        assert isinstance(space, spaces.Discrete)
+        named: Array = permute_names(observations - space.start, self.values[lanes])
+        shown: Array = named + space.start
+        return shown
 
 
 class _PermuteEntries(Effect):
@@ -76,9 +83,7 @@ class _PermuteEntries(Effect):
         )
 
     def observation(self, observations: Array, lanes: Lanes) -> Array:
-        rows = observations.reshape(len(observations), -1)
-        permuted = np.take_along_axis(rows, self.values[lanes], axis=1)
-        return permuted.reshape(observations.shape)
+        return permute_entries(observations, self.values[lanes])
 
 
 @dataclass(frozen=True)

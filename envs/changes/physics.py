@@ -33,10 +33,11 @@ class Physics(Change):
 
     def __post_init__(self) -> None:
         """Check."""
-        given = self.names
+        given: Any = self.names
         several = isinstance(given, Sequence) and not isinstance(given, str)
         names = tuple(given) if several else (given,)
-        if not names or len(set(names)) != len(names) or not all(isinstance(n, str) for n in names):
+        named = all(isinstance(name, str) for name in names)
+        if not names or not named or len(set(names)) != len(names):
             raise UsageError(
                 f"Physics.names: expected one name or several different ones, got {given!r}"
             )
@@ -116,7 +117,7 @@ class _PhysicsEffect(Effect):
         self, host: Host, domain: Domain, names: tuple[str, ...], physics: LanePhysics
     ) -> None:
         super().__init__(host, domain)
-        self._names = names
+        self._names = self.owns = names
         self._physics = physics
 
     def set(self, lanes: NDArray[np.bool_], values: Array) -> None:

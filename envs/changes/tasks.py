@@ -38,6 +38,8 @@ class SwitchTask(Change):
 
 
 class _Switch(Effect):
+    owns = ("the task at work",)
+
     def __init__(self, host: Host, domain: Domain, tasks: list[Tasks]) -> None:
         super().__init__(host, domain)
         self._tasks = tasks

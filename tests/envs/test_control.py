@@ -105,6 +105,10 @@ def test_task_seed_decides_the_sequence_alone(name: str) -> None:
 
 
 def test_the_task_can_be_revealed(name: str) -> None:
+    if name == "DriftingCartPole":
+        with pytest.raises(UsageError, match="no tasks"):
+            make(name, reveal_task=True)
+        return
     env, revealing = make(name), make(name, reveal_task=True)
     actions = sampled_actions(env, 60)
     env.reset(seed=1)
@@ -275,10 +279,40 @@ def test_the_time_limit_can_be_set_in_make() -> None:
     env.reset(seed=0)
     ends = [env.step(index % 2)[2:4] for index in range(5)]
     assert ends == [(False, False)] * 4 + [(False, True)]
-    envs = gym.make_vec("clrl/OffsetCartPole-v0", num_envs=2, max_episode_steps=5)
+    for name in ("OffsetCartPole", "ClassicControlCycle"):
+        envs = gym.make_vec(registration.env_id(name), num_envs=2, max_episode_steps=5)
+        envs.reset(seed=0)
+        ended = [envs.step(np.array([index % 2] * 2))[3].tolist() for index in range(5)]
+        assert ended == [[False, False]] * 4 + [[True, True]]
+
+
+def test_no_time_limit() -> None:
+    envs = gym.make_vec(
+        "clrl/PermutedCartPole-v0", num_envs=2, max_episode_steps=-1, task_length=10_000
+    )
     envs.reset(seed=0)
-    ended = [envs.step(np.array([index % 2] * 2))[3].tolist() for index in range(5)]
-    assert ended == [[False, False]] * 4 + [[True, True]]
+    assert envs.unwrapped.max_episode_steps > 10**9  # type: ignore[attr-defined]
+
+
+def test_autoreset_can_be_chosen() -> None:
+    for name in ("OffsetCartPole", "ClassicControlCycle"):
+        envs = gym.make_vec(registration.env_id(name), num_envs=2, autoreset_mode="Disabled")
+        assert envs.metadata["autoreset_mode"] is gym.vector.AutoresetMode.DISABLED
+
+
+def test_several_copies_in_stable_baselines3_share_the_sequence() -> None:
+    env_util = pytest.importorskip("stable_baselines3.common.env_util")
+    envs = env_util.make_vec_env(
+        "clrl/OffsetCartPole-v0", 3, seed=4, env_kwargs={"task_seed": 1, "task_length": 10}
+    )
+    envs.reset()
+    for _ in range(11):
+        infos = envs.step(np.zeros(3, np.int64))[3]
+    assert [info["task"] for info in infos] == [1, 1, 1]
+    values = envs.env_method("get_wrapper_attr", "value")
+    np.testing.assert_array_equal(values[0], values[1])
+    np.testing.assert_array_equal(values[0], values[2])
+    assert values[0].any()
 
 
 def test_the_first_offset_is_zero_and_the_next_are_normal() -> None:
@@ -344,9 +378,11 @@ def test_a_missing_extra_is_named_with_the_install_line(
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ({"std": -1.0}, "Normal.std"),
-        ({"task_length": 0}, "EverySteps.n"),
-        ({"task_length": 1.5}, "EverySteps.n"),
+        ({"std": -1.0}, "std: expected a number >= 0, got -1.0"),
+        ({"std": "a"}, "std: expected a number >= 0, got 'a'"),
+        ({"std": True}, "std: expected a number >= 0, got True"),
+        ({"task_length": 0}, "task_length: expected an integer >= 1, got 0"),
+        ({"task_length": 1.5}, "task_length: expected an integer >= 1, got 1.5"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], part: str) -> None:

@@ -34,6 +34,7 @@ from clrl.envs import (
     NoisyActions,
     NoisyObservation,
     NonStationary,
+    NonStationaryVector,
     Normal,
     OffsetObservation,
     PermuteActions,
@@ -679,14 +680,60 @@ def test_a_saved_state_of_cartpole(when: Any, before: int) -> None:
     assert first == second
 
 
-def test_a_saved_state_of_two_changes_of_the_same_parameter() -> None:
-    def make() -> NonStationary:
-        env: Any = gym.make("CartPole-v1")
-        env = NonStationary(env, Physics("length"), Schedule(EverySteps(3), Uniform(0.2, 2)))
-        return NonStationary(env, Physics("length"), Schedule(EverySteps(10), Uniform(0.2, 2)))
+def test_a_parameter_has_one_wrapper_that_sets_it() -> None:
+    schedule = Schedule(EverySteps(3), Uniform(0.2, 2))
+    env = NonStationary(gym.make("CartPole-v1"), Physics(["gravity", "length"]), schedule)
+    both = NonStationary(env, Physics("masspole"), schedule)
+    with pytest.raises(UsageError, match="a wrapper inside sets length already"):
+        NonStationary(both, Physics("length"), schedule)
 
-    first, second = restored(make, 8, 0, 30)
-    assert first == second
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_copies_go_on_alike_or_are_refused(copied: Any) -> None:
+    env = NonStationary(
+        gym.make("CartPole-v1"), Physics("length"), Schedule(EverySteps(3), Uniform(0.2, 2))
+    )
+    env.reset(seed=1)
+    rows = [env.step(index % 2)[0].tolist() for index in range(4)]
+    other = copied(env)
+    for index in range(4):
+        assert env.step(index % 2)[0].tolist() == other.step(index % 2)[0].tolist()
+    assert rows
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps])
+def test_copies_that_gymnasium_would_make_anew_are_refused(copied: Any) -> None:
+    pytest.importorskip("mujoco")
+    env = NonStationary(
+        gym.make("Ant-v5"), Physics("friction"), Schedule(EverySteps(3), Uniform(0.2, 2))
+    )
+    envs = NonStationaryVector(
+        gym.make_vec("Ant-v5", 2, vectorization_mode="sync"),
+        Physics("friction"),
+        Schedule(EverySteps(3), Uniform(0.2, 2)),
+    )
+    for one in (env, envs):
+        one.reset(seed=1)
+        with pytest.raises(UsageError, match="a copy would lose its physics"):
+            copied(one)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "a", [1], True])
+def test_a_refused_seed_changes_nothing(seed: Any) -> None:
+    env = NonStationary(
+        gym.make("CartPole-v1"), OffsetObservation(), Schedule(EverySteps(3), Normal())
+    )
+    env.reset(seed=1)
+    before = env.value.tolist()
+    with pytest.raises(UsageError, match="seed: expected an integer >= 0, got"):
+        env.reset(seed=seed)
+    assert env.value.tolist() == before
+
+
+def test_a_drift_has_no_tasks_to_reveal() -> None:
+    schedule = Schedule(Continuously(), Uniform(0, 1))
+    with pytest.raises(UsageError, match="reveal_task: there are no tasks"):
+        NonStationary(gym.make("CartPole-v1"), OffsetObservation(), schedule, reveal_task=True)
 
 
 def test_a_state_from_before_the_first_reset() -> None:

@@ -218,6 +218,7 @@ def assert_same(first: list[Any], second: list[Any]) -> None:
 def test_lanes_with_worlds_of_their_own_are_single_environments(
     name: str, data: st.DataObject, when: Any, mode: Any, start: Any, reveal: bool, seed: int
 ) -> None:
+    reveal &= not isinstance(when, Continuously)
     change, to = CHANGES[name]
     base = data.draw(bases(name))
     schedule = Schedule(when, to, start=start)
