@@ -62,6 +62,10 @@ class Network(nn.Module):
         """
         raise NotImplementedError
 
+    def part_of(self, name: str) -> str:
+        """The part of the network that a parameter belongs to, for the tags of metrics."""
+        return "network"
+
     def initialise(self, generator: torch.Generator) -> None:
         """Draw every parameter anew, in the order of ``named_parameters``."""
         with torch.no_grad():
@@ -125,6 +129,7 @@ class MLP(Network):
         num_outputs: length of an output vector.
         options: widths, activation, LayerNorm and initialiser.
         generator: source of the initial parameters; nothing is drawn from elsewhere.
+        output_gain: gain of the output's initialiser, where that has one.
 
     Initialisers, for a linear map with n inputs (weights; biases):
 
@@ -132,8 +137,8 @@ class MLP(Network):
     - ``lecun``: U(-sqrt(3/n), sqrt(3/n)); 0 (LeCun et al. 1998, uniform form).
     - ``kaiming``: U(-g sqrt(3/n), g sqrt(3/n)) with the activation's gain g in hidden
       layers and 1 at the output; 0 (He et al. 2015, fan-in).
-    - ``orthogonal``: orthogonal with gain sqrt(2) in hidden layers and 1 at the output; 0
-      (Saxe et al. 2014; gains as in Stable-Baselines3's value network).
+    - ``orthogonal``: orthogonal with gain sqrt(2) in hidden layers and `output_gain` at the
+      output; 0 (Saxe et al. 2014; gains as in Stable-Baselines3).
 
     LayerNorm starts at scale 1, shift 0.
     """
@@ -144,9 +149,11 @@ class MLP(Network):
         num_outputs: int,
         options: MLPOptions,
         generator: torch.Generator,
+        output_gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.options = options
+        self._output_gain = output_gain
         copies = 2 if options.activation == "crelu" else 1
         sizes_in = [input_size, *(copies * width for width in options.widths)]
         sizes_out = [*options.widths, num_outputs]
@@ -197,7 +204,7 @@ class MLP(Network):
         if part == "bias":
             return torch.zeros(shape)
         if init == "orthogonal":
-            gain = math.sqrt(2) if hidden else 1.0
+            gain = math.sqrt(2) if hidden else self._output_gain
             return nn.init.orthogonal_(torch.empty(shape), gain, generator=generator)
         gain = self._gain() if init == "kaiming" and hidden else 1.0
         return _uniform(shape, gain * math.sqrt(3 / fan_in), generator)

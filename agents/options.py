@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from clrl.options import NonNegativeFloat, PositiveInt
+from clrl.options import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -39,3 +39,218 @@ class SupervisedOptions:
 
     batch_size: PositiveInt = 1
     diagnose_every: PositiveInt = 500
+
+
+@dataclass(frozen=True)
+class PPOOptions:
+    """Options of `clrl.agents.ppo.PPO`; the defaults are Stable-Baselines3's.
+
+    Attributes:
+        num_envs: environments that one learner steps side by side.
+        num_steps: steps of each between two updates.
+        batch_size: transitions of one gradient step; a divisor of num_envs * num_steps.
+        epochs: passes over the collected transitions.
+        gamma: discount.
+        gae_lambda: decay of the advantage estimate.
+        clip_range: how far the probability ratio may move the objective.
+        clip_value: the same for values, around those of the rollout; none unless given.
+        value_coefficient: weight of the value loss.
+        entropy_coefficient: weight of the entropy bonus.
+        max_grad_norm: gradients of greater norm are scaled down to it; none where 0.
+        normalize_advantages: over each minibatch, over the whole rollout, or not.
+        normalize_observations: by running mean and deviation, clipped to [-10, 10].
+        normalize_rewards: by the running deviation of the discounted return, clipped to
+            [-10, 10].
+        reward_scale: rewards are multiplied by it for learning.
+        anneal_lr: the learning rate falls linearly to 0 over the run.
+        target_kl: an update ends when the policy has moved 1.5 times as far; no bound unless
+            given. Learners are then trained one at a time.
+        shared: one network for policy and value.
+        log_std: where the spread of continuous actions starts.
+        reset_at_change: make networks and update rule new when the task has changed: the oracle
+            that never loses plasticity, and is told of changes. Learners are then trained one
+            at a time.
+    """
+
+    num_envs: PositiveInt = 8
+    num_steps: PositiveInt = 256
+    batch_size: PositiveInt = 64
+    epochs: PositiveInt = 10
+    gamma: Fraction = 0.99
+    gae_lambda: Fraction = 0.95
+    clip_range: PositiveFloat = 0.2
+    clip_value: PositiveFloat | None = None
+    value_coefficient: NonNegativeFloat = 0.5
+    entropy_coefficient: NonNegativeFloat = 0.0
+    max_grad_norm: NonNegativeFloat = 0.5
+    normalize_advantages: Literal["minibatch", "batch", "none"] = "minibatch"
+    normalize_observations: bool = False
+    normalize_rewards: bool = False
+    reward_scale: PositiveFloat = 1.0
+    anneal_lr: bool = False
+    target_kl: PositiveFloat | None = None
+    shared: bool = False
+    log_std: float = 0.0
+    reset_at_change: bool = False
+
+
+@dataclass(frozen=True)
+class SB3Options:
+    """Options of every algorithm of Stable-Baselines3; its own names and defaults.
+
+    Attributes:
+        num_envs: environments that one learner steps side by side.
+        gamma: discount.
+    """
+
+    num_envs: PositiveInt = 1
+    gamma: Fraction = 0.99
+
+
+@dataclass(frozen=True)
+class SB3PPOOptions(SB3Options):
+    """Options of `clrl.agents.sb3.PPO`.
+
+    Attributes:
+        num_envs: environments that one learner steps side by side.
+        gamma: discount.
+        n_steps: steps of each between two updates.
+        batch_size: transitions of one gradient step; a divisor of num_envs * n_steps.
+        n_epochs: passes over the collected transitions.
+        gae_lambda: decay of the advantage estimate.
+        clip_range: how far the probability ratio may move the objective.
+        clip_range_vf: the same for values, around those of the rollout; none unless given.
+        normalize_advantage: over each minibatch.
+        ent_coef: weight of the entropy bonus.
+        vf_coef: weight of the value loss.
+        max_grad_norm: gradients of greater norm are scaled down to it.
+        target_kl: an update ends when the policy has moved 1.5 times as far; no bound unless
+            given.
+    """
+
+    n_steps: PositiveInt = 2048
+    batch_size: PositiveInt = 64
+    n_epochs: PositiveInt = 10
+    gae_lambda: Fraction = 0.95
+    clip_range: PositiveFloat = 0.2
+    clip_range_vf: PositiveFloat | None = None
+    normalize_advantage: bool = True
+    ent_coef: NonNegativeFloat = 0.0
+    vf_coef: NonNegativeFloat = 0.5
+    max_grad_norm: PositiveFloat = 0.5
+    target_kl: PositiveFloat | None = None
+
+
+@dataclass(frozen=True)
+class SB3A2COptions(SB3Options):
+    """Options of `clrl.agents.sb3.A2C`.
+
+    Attributes:
+        num_envs: environments that one learner steps side by side.
+        gamma: discount.
+        n_steps: steps of each between two updates.
+        gae_lambda: decay of the advantage estimate.
+        normalize_advantage: over each rollout.
+        ent_coef: weight of the entropy bonus.
+        vf_coef: weight of the value loss.
+        max_grad_norm: gradients of greater norm are scaled down to it.
+    """
+
+    n_steps: PositiveInt = 5
+    gae_lambda: Fraction = 1.0
+    normalize_advantage: bool = False
+    ent_coef: NonNegativeFloat = 0.0
+    vf_coef: NonNegativeFloat = 0.5
+    max_grad_norm: PositiveFloat = 0.5
+
+
+@dataclass(frozen=True)
+class SB3DQNOptions(SB3Options):
+    """Options of `clrl.agents.sb3.DQN`.
+
+    Attributes:
+        num_envs: environments that one learner steps side by side.
+        gamma: discount.
+        buffer_size: transitions that are kept.
+        learning_starts: steps before the first update.
+        batch_size: transitions of one gradient step.
+        tau: share of the network in a target that is brought up to date.
+        train_freq: steps of each environment between two updates.
+        gradient_steps: gradient steps of one update.
+        target_update_interval: steps between two updates of the target.
+        exploration_fraction: share of the run in which random actions grow fewer.
+        exploration_initial_eps: share of random actions at the start.
+        exploration_final_eps: share of random actions after that.
+        max_grad_norm: gradients of greater norm are scaled down to it.
+    """
+
+    buffer_size: PositiveInt = 1_000_000
+    learning_starts: NonNegativeInt = 100
+    batch_size: PositiveInt = 32
+    tau: Fraction = 1.0
+    train_freq: PositiveInt = 4
+    gradient_steps: PositiveInt = 1
+    target_update_interval: PositiveInt = 10_000
+    exploration_fraction: Fraction = 0.1
+    exploration_initial_eps: Fraction = 1.0
+    exploration_final_eps: Fraction = 0.05
+    max_grad_norm: PositiveFloat = 10.0
+
+
+@dataclass(frozen=True)
+class SB3SACOptions(SB3Options):
+    """Options of `clrl.agents.sb3.SAC`.
+
+    Attributes:
+        num_envs: environments that one learner steps side by side.
+        gamma: discount.
+        buffer_size: transitions that are kept.
+        learning_starts: steps before the first update, taken at random.
+        batch_size: transitions of one gradient step.
+        tau: share of the critics in their targets at each update.
+        train_freq: steps of each environment between two updates.
+        gradient_steps: gradient steps of one update.
+        ent_coef: weight of the entropy; learned where ``auto``.
+        target_update_interval: gradient steps between two updates of the targets.
+    """
+
+    buffer_size: PositiveInt = 1_000_000
+    learning_starts: NonNegativeInt = 100
+    batch_size: PositiveInt = 256
+    tau: Fraction = 0.005
+    train_freq: PositiveInt = 1
+    gradient_steps: PositiveInt = 1
+    ent_coef: NonNegativeFloat | Literal["auto"] = "auto"
+    target_update_interval: PositiveInt = 1
+
+
+@dataclass(frozen=True)
+class SB3TD3Options(SB3Options):
+    """Options of `clrl.agents.sb3.TD3`.
+
+    Attributes:
+        num_envs: environments that one learner steps side by side.
+        gamma: discount.
+        buffer_size: transitions that are kept.
+        learning_starts: steps before the first update, taken at random.
+        batch_size: transitions of one gradient step.
+        tau: share of the networks in their targets at each update.
+        train_freq: steps of each environment between two updates.
+        gradient_steps: gradient steps of one update.
+        policy_delay: gradient steps of the critics to one of the actor.
+        target_policy_noise: spread of the noise on the target's actions.
+        target_noise_clip: bound of that noise.
+        action_noise: spread of the normal noise on actions, which lie in [-1, 1] there; none
+            where 0.
+    """
+
+    buffer_size: PositiveInt = 1_000_000
+    learning_starts: NonNegativeInt = 100
+    batch_size: PositiveInt = 256
+    tau: Fraction = 0.005
+    train_freq: PositiveInt = 1
+    gradient_steps: PositiveInt = 1
+    policy_delay: PositiveInt = 2
+    target_policy_noise: NonNegativeFloat = 0.2
+    target_noise_clip: NonNegativeFloat = 0.5
+    action_noise: NonNegativeFloat = 0.0

@@ -43,6 +43,11 @@ class Population:
         chunk_size: members stepped together. None measures which number is fastest: more
             share the cost of each operation, fewer stay in the processor's cache. The
             results are the same.
+        max_grad_norm: a member's gradient of greater norm is scaled down to it before the
+            update, as `torch.nn.utils.clip_grad_norm_` does; 0 for no bound.
+        halt: one of the loss's named tensors and a limit: where a batch exceeds it, a member
+            takes neither that update nor those that follow in the same call of `learn`. Members
+            are then stepped one at a time.
 
     Attributes:
         network: a network of the members' kind, for its declaration; its own parameter
@@ -61,13 +66,18 @@ class Population:
         rule: UpdateRule,
         generators: Sequence[torch.Generator],
         chunk_size: int | None = None,
+        max_grad_norm: float = 0.0,
+        halt: tuple[str, float] | None = None,
     ) -> None:
         self.network = networks[0]
+        self._halt = halt
+        self._rates = 1.0
+        self._max_grad_norm = max_grad_norm
         self._flat = Flat(self.network)
         self._loss = loss
         self._rule = rule
         self._generators = list(generators)
-        self._chunk_size = chunk_size
+        self._chunk_size = 1 if halt else chunk_size
         self.apart = mixes_members(rule)
         self.rows = torch.zeros(len(networks), self._flat.padded)
         for row, network in zip(self.rows, networks, strict=True):
@@ -92,8 +102,41 @@ class Population:
         return self._flat.views(self.rows)
 
     def gradient_views(self) -> dict[str, Tensor]:
-        """The gradients of the last step: name to a view [members, *shape]."""
-        return self._flat.views(self.gradients)
+        """The gradients of the last step, before they were bounded: name to [members, *shape]."""
+        if not self._max_grad_norm or not self._chunks:
+            return self._flat.views(self.gradients)
+        scales = torch.cat([chunk.scale for chunk in self._chunks])
+        return self._flat.views(self.gradients / scales)
+
+    def restart(self, members: Sequence[int], draw: Callable[[int], Network]) -> None:
+        """Make some members new: other parameters, and an update rule without a past.
+
+        Either all members of a chunk are made new or, where they have chunks of their own,
+        any.
+
+        Args:
+            members: which.
+            draw: makes the new network of a member.
+        """
+        for member in members:
+            row = self.rows[member].unsqueeze(0)
+            network = draw(member)
+            for name, view in self._flat.views(row).items():
+                view[0].copy_(network.get_parameter(name).detach())
+            self._safe[member] = self.rows[member]
+        for index, chunk in enumerate(self._chunks):
+            new = set(range(chunk.members.start, chunk.members.stop)) & set(members)
+            if new:
+                assert len(new) == len(chunk.rows), "a chunk is restarted as a whole"
+                self._chunks[index] = self._chunk(
+                    chunk.members, self.rows, self.gradients, self._generators
+                )
+
+    def scale_rates(self, share: float) -> None:
+        """Set the learning rates to a share of those that the rule was given, from now on."""
+        self._rates = share
+        for chunk in self._chunks:
+            chunk.scale_rates(share)
 
     def learn(self, *batches: Tensor) -> dict[str, Tensor]:
         """Take one update a batch, in order.
@@ -104,7 +147,9 @@ class Population:
         Returns:
             ``"loss"`` and the loss's named tensors, each [members, updates, ...], computed
             before the update that follows from them. A frozen member's are computed from
-            its frozen parameters.
+            its frozen parameters. Where gradients are bounded, ``"grad_norm"`` [members,
+            updates], before they were scaled. Where members can halt, ``"counted"`` [members,
+            updates]: 1 up to the batch that halted a member; what follows is 0.
         """
         if not self._chunks:
             self._chunks = self._divide(batches)
@@ -156,6 +201,41 @@ class Population:
             return vmap(self._bind(function), chunk_size=None if self._even else 1)(
                 self.parameters(), *inputs
             )
+
+    def compiled(self, function: Callable[..., tuple[Tensor, ...]]) -> Replay:
+        """A function of one learner for all members, recorded once; see `evaluate`.
+
+        Args:
+            function: takes `Forward` and one member's inputs, gives tensors; pure.
+
+        Returns:
+            A function of inputs, each [members, ...], that gives what the function gives with
+            a leading member axis.
+        """
+        recordings: dict[Any, Replay] = {}
+        names = list(self.parameters())
+
+        def mapped(chunk_size: int | None) -> Callable[..., Sequence[Tensor]]:
+            def of_all(*values: Tensor) -> Sequence[Tensor]:
+                parameters = dict(zip(names, values, strict=False))
+                one = vmap(self._bind(function), chunk_size=chunk_size)
+                results: Sequence[Tensor] = one(parameters, *values[len(names) :])
+                return results
+
+            return of_all
+
+        def call(*inputs: Tensor) -> tuple[Tensor, ...]:
+            key = tuple((value.shape, value.dtype) for value in inputs)
+            values = [*self.parameters().values(), *inputs]
+            with torch.no_grad():
+                if key not in recordings:
+                    recording = record(mapped(None), values, 0)
+                    if not recording.even:
+                        recording = record(mapped(1), values, 0)
+                    recordings[key] = recording.bind([])
+                return recordings[key](*values)
+
+        return call
 
     def features(self, member: int, inputs: Tensor) -> dict[str, Tensor]:
         """One member's hidden activations.
@@ -212,7 +292,7 @@ class Population:
         gradients: Tensor,
         generators: Sequence[torch.Generator],
     ) -> _Chunk:
-        return _Chunk(
+        chunk = _Chunk(
             members,
             rows[members],
             gradients[members],
@@ -224,7 +304,11 @@ class Population:
             self.apart,
             self._recordings,
             self._results,
+            self._max_grad_norm,
+            self._halt,
         )
+        chunk.scale_rates(self._rates)
+        return chunk
 
     def _fastest_chunk_size(self, batches: Sequence[Tensor]) -> int:
         """Time a few updates of copies of the first members: powers of two, and all."""
@@ -253,6 +337,7 @@ class Population:
             "safe": self._safe,
             "frozen": self.frozen,
             "even": self._even,
+            "generators": [generator.get_state() for generator in self._generators],
             "chunks": [
                 {
                     "first": chunk.members.start,
@@ -269,6 +354,8 @@ class Population:
         self._safe.copy_(state["safe"])
         self.frozen.copy_(state["frozen"])
         self._even = state["even"]
+        for generator, saved in zip(self._generators, state["generators"], strict=True):
+            generator.set_state(saved)
         self._chunks = []
         for chunk_state in state["chunks"]:
             members = slice(chunk_state["first"], chunk_state["last"])
@@ -319,6 +406,8 @@ class _Chunk:
         apart: bool,
         recordings: dict[Any, Recording],
         results: list[str],
+        max_grad_norm: float,
+        halt: tuple[str, float] | None,
     ) -> None:
         self.members = members
         self.rows = rows
@@ -332,6 +421,9 @@ class _Chunk:
         self._parameters = flat.views(rows)
         self._recordings = recordings
         self._results = results
+        self._max_grad_norm = max_grad_norm
+        self._halt = halt
+        self.scale = torch.ones(len(rows), 1)  # of the last gradients
         self._replays: dict[Any, Replay] = {}
         self.optimizer = StackedOptimizer(
             rule, rows, flat, template, generators, apart, self._features
@@ -347,12 +439,40 @@ class _Chunk:
                 outputs = self.compute_gradients(batch)
                 for layer, value in zip(self._tapped, outputs, strict=False):
                     self._features[layer.name] = value
-                results.append(outputs[len(self._tapped) :])
+                results.append((*outputs[len(self._tapped) :], *self._clip()))
+                if self._halts(results[-1]):
+                    break
                 self.optimizer.step()
                 if len(still):
                     self.rows[still] = safe
         stacked = [torch.stack(values, dim=1) for values in zip(*results, strict=True)]
-        return dict(zip(self._results, stacked, strict=True))
+        names = [*self._results, *(["grad_norm"] if self._max_grad_norm else [])]
+        named = dict(zip(names, stacked, strict=True))
+        if self._halt:
+            named["counted"] = torch.ones(1, len(results))
+            missing = len(own[0]) - len(results)
+            for name, value in named.items():
+                named[name] = torch.cat([value, value.new_zeros(1, missing, *value.shape[2:])], 1)
+        return named
+
+    def _halts(self, results: Sequence[Tensor]) -> bool:
+        if not self._halt:
+            return False
+        name, limit = self._halt
+        return bool(results[self._results.index(name)] > limit)
+
+    def _clip(self) -> tuple[Tensor, ...]:
+        """Scale long gradients down; return their norms [members] before, if there is a bound."""
+        if not self._max_grad_norm:
+            return ()
+        norms = (self.gradients * self.gradients).sum(dim=1).sqrt()
+        self.scale = (self._max_grad_norm / (norms + 1e-6)).clamp(max=1.0).unsqueeze(1)
+        self.gradients.mul_(self.scale)
+        return (norms,)
+
+    def scale_rates(self, share: float) -> None:
+        for group in self.optimizer.base.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
 
     def compute_gradients(self, batch: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Fill the gradients for one batch; return features if asked for, then results."""

@@ -13,6 +13,27 @@ AGENTS = Table(
             "clrl.agents.supervised:Supervised",
             "clrl.agents.options:SupervisedOptions",
         ),
+        Entry(
+            "ppo",
+            "proximal policy optimization, on control tasks",
+            "clrl.agents.ppo:PPO",
+            "clrl.agents.options:PPOOptions",
+        ),
+        *(
+            Entry(
+                f"sb3:{name}",
+                f"Stable-Baselines3's {name}, on control tasks{actions}",
+                f"clrl.agents.sb3:{name}",
+                f"clrl.agents.options:SB3{name}Options",
+            )
+            for name, actions in (
+                ("PPO", ""),
+                ("A2C", ""),
+                ("DQN", " with discrete actions"),
+                ("SAC", " with continuous actions"),
+                ("TD3", " with continuous actions"),
+            )
+        ),
     ],
     group="clrl.agents",
 )

@@ -92,13 +92,15 @@ class TensorBoardArguments:
 
 @dataclass(frozen=True)
 class BenchArguments:
-    """Measure speed: of streams against a plain PyTorch loop, of environments against Gymnasium.
+    """Measure speed against what a plain user has: PyTorch loops, Gymnasium, Stable-Baselines3.
 
     Attributes:
         what: what to measure.
     """
 
-    what: Literal["streams", "envs"] = field(default="streams", metadata={"positional": True})
+    what: Literal["streams", "envs", "ppo"] = field(
+        default="streams", metadata={"positional": True}
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,11 +20,12 @@ Values = dict[str, Tensor]
 
 
 class Diagnostics:
-    """Measures every metric of the table, each under ``plasticity/network/<metric>``.
+    """Measures every metric of the table, each under ``plasticity/<part>/<metric>``.
 
-    A metric of features has that tag for the mean over hidden layers; one of gradients or
-    weights has it for the whole network at once. ``…/<layer>`` holds each layer's own value,
-    the layer ``output`` being what follows the last hidden one.
+    The part is ``network``, or ``actor`` and ``critic`` where there are two. A metric of
+    features has that tag for the mean over the part's hidden layers; one of gradients or
+    weights has it for the whole part at once. ``…/<layer>`` holds each layer's own value, the
+    layer ``output`` being what follows the last hidden one.
 
     Args:
         population: the learners.
@@ -39,11 +40,11 @@ class Diagnostics:
         """Unit and rank metrics of every hidden layer.
 
         Args:
-            probes: for each member, inputs [examples, ...] of the task just begun, before
-                any training on it.
+            probes: for each member, inputs [examples, ...]: of the task just begun, before
+                any training on it; of control tasks, the latest observations.
 
         Returns:
-            The metrics, and ``plasticity/network/probe_examples``.
+            The metrics, and ``plasticity/<part>/probe_examples``.
         """
         layers = self.population.network.hidden_layers
         per_layer: dict[str, list[Values]] = {layer.name: [] for layer in layers}
@@ -60,15 +61,25 @@ class Diagnostics:
                     singular_values=singular_values(h),
                 )
                 per_layer[layer.name].append(values)
-        values = {"probe_examples": torch.tensor(examples)}
-        for metric in per_layer[layers[0].name][0] if layers else ():
-            rows = {
-                name: torch.cat([one[metric] for one in members])
-                for name, members in per_layer.items()
-            }
-            values[metric] = torch.stack(list(rows.values())).mean(dim=0)
-            values |= {f"{metric}/{name}": row for name, row in rows.items()}
+        values = {}
+        for part, names in self._parts().items():
+            values[f"{part}/probe_examples"] = torch.tensor(examples)
+            for metric in per_layer[names[0]][0]:
+                rows = {
+                    name.rpartition("/")[2]: torch.cat([one[metric] for one in per_layer[name]])
+                    for name in names
+                }
+                values[f"{part}/{metric}"] = torch.stack(list(rows.values())).mean(dim=0)
+                values |= {f"{part}/{metric}/{name}": row for name, row in rows.items()}
         return _tagged(values)
+
+    def _parts(self) -> dict[str, list[str]]:
+        """The names of each part's hidden layers."""
+        network = self.population.network
+        parts: dict[str, list[str]] = {}
+        for layer in network.hidden_layers:
+            parts.setdefault(network.part_of(f"{layer.incoming}.weight"), []).append(layer.name)
+        return parts
 
     def of_gradients(self) -> Values:
         """Metrics of the last gradient, as the update rule left it."""
@@ -83,25 +94,38 @@ class Diagnostics:
 
     def of_losses(self, before: Tensor, after: Tensor) -> Values:
         """Metrics of the loss on one batch, before and after learning it; each [members]."""
-        return _tagged(measure(self._metrics, loss_before=before, loss_after=after))
+        values = measure(self._metrics, loss_before=before, loss_after=after)
+        return _tagged({f"network/{name}": value for name, value in values.items()})
 
     def _of_parameters(self, **inputs: Mapping[str, Tensor]) -> Values:
-        values = measure(
-            self._metrics, **{key: list(part.values()) for key, part in inputs.items()}
-        )
-        for layer in dict.fromkeys(self._layer_of.values()):
-            own = {
-                key: [tensor for name, tensor in part.items() if self._layer_of[name] == layer]
-                for key, part in inputs.items()
-            }
-            if all(own.values()):
-                of_layer = measure(self._metrics, **own)
-                values |= {f"{metric}/{layer}": value for metric, value in of_layer.items()}
+        values: Values = {}
+        for part in dict.fromkeys(part for part, _ in self._layer_of.values()):
+            values |= self._of_those(inputs, part)
+            for layer in dict.fromkeys(own for of, own in self._layer_of.values() if of == part):
+                values |= self._of_those(inputs, part, layer)
         return _tagged(values)
+
+    def _of_those(
+        self, inputs: Mapping[str, Mapping[str, Tensor]], part: str, layer: str | None = None
+    ) -> Values:
+        """Metrics of the parameters of a part, or of one of its layers."""
+        own = {
+            key: [
+                tensor
+                for name, tensor in tensors.items()
+                if self._layer_of[name][0] == part and layer in (None, self._layer_of[name][1])
+            ]
+            for key, tensors in inputs.items()
+        }
+        if not all(own.values()):
+            return {}
+        suffix = "" if layer is None else f"/{layer}"
+        measured = measure(self._metrics, **own)
+        return {f"{part}/{metric}{suffix}": value for metric, value in measured.items()}
 
 
 def _tagged(values: Mapping[str, Tensor]) -> Values:
-    return {f"plasticity/network/{name}": value for name, value in values.items()}
+    return {f"plasticity/{name}": value for name, value in values.items()}
 
 
 def _matrices(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -109,10 +133,14 @@ def _matrices(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in parameters.items() if value.ndim > 2}
 
 
-def _layer_of(network: Network) -> dict[str, str]:
-    """Each parameter's layer: the hidden layer that it feeds, else the output."""
+def _layer_of(network: Network) -> dict[str, tuple[str, str]]:
+    """Each parameter's part and layer: the hidden layer that it feeds, else the output."""
     owner = {layer.incoming: layer.name for layer in network.hidden_layers}
     owner |= {layer.norm: layer.name for layer in network.hidden_layers if layer.norm}
     return {
-        name: owner.get(name.rpartition(".")[0], "output") for name, _ in network.named_parameters()
+        name: (
+            network.part_of(name),
+            owner.get(name.rpartition(".")[0], "output").rpartition("/")[2],
+        )
+        for name, _ in network.named_parameters()
     }

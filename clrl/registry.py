@@ -48,10 +48,17 @@ class Entry:
         return import_target(self.target, self.name)
 
     def options_type(self) -> type:
-        """The frozen dataclass that describes the options."""
+        """The frozen dataclass that describes the options.
+
+        A plug-in has it as its attribute ``Options``; without that, its own signature says.
+        """
         if self.options:
             return typing.cast(type, import_target(self.options, self.name))
-        return options_from_signature(self.load())
+        target = self.load()
+        own = getattr(target, "Options", None)
+        if isinstance(own, type) and dataclasses.is_dataclass(own):
+            return own
+        return options_from_signature(target)
 
 
 class Table:

@@ -2,54 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from clrl.agents.networks import Network
-from clrl.agents.optim.base import AddOn
-from clrl.agents.optim.rule import UpdateRule
-from clrl.agents.optim.table import ADDONS, OPTIMIZERS
+from clrl.agents.options import SB3Options
 from clrl.agents.supervised import Supervised
 from clrl.agents.table import AGENTS, NETWORKS
 from clrl.config import RunConfig
+from clrl.control import ControlTraining
 from clrl.diagnostics import PROBE_EXAMPLES, Diagnostics
 from clrl.envs.benchmarks import BENCHMARKS
-from clrl.envs.control import Benchmark
+from clrl.envs.control import Benchmark, Stationary
 from clrl.envs.streams.base import Stream
 from clrl.errors import UsageError
+from clrl.loop import Clock, Sink, Sums, update_rule
 from clrl.options import as_keywords
+
+if TYPE_CHECKING:
+    from clrl.sb3 import SB3Training
 
 _BLOCK_UPDATES = 100
 """Updates between two looks at the losses; a block's examples fit the processor's cache."""
-
-
-class Sink(Protocol):
-    """Where one run's measurements go."""
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Take the values measured at a step."""
-
-
-def update_rule(config: RunConfig) -> UpdateRule:
-    """The update rule that a configuration describes.
-
-    Raises:
-        UsageError: what stands for the optimizer is an add-on.
-    """
-    base = OPTIMIZERS.find(config.optimizer.name).load()
-    if isinstance(base, type) and issubclass(base, AddOn):
-        raise UsageError(
-            f"optimizer: {config.optimizer.name} is an add-on; expected it under addons"
-        )
-    return UpdateRule(
-        base,
-        as_keywords(config.optimizer.options),
-        [(ADDONS.find(addon.name).load(), as_keywords(addon.options)) for addon in config.addons],
-    )
 
 
 class Training:
@@ -64,7 +41,7 @@ class Training:
         seeds: one a member.
 
     Raises:
-        UsageError: the benchmark is a control task; the batch size does not divide ``steps``,
+        UsageError: the agent acts in control tasks; the batch size does not divide ``steps``,
             ``log_every`` or the task length; or the benchmark's data cannot be had.
     """
 
@@ -72,10 +49,10 @@ class Training:
         self.config = config
         self.seeds = list(seeds)
         make_stream = BENCHMARKS.find(config.benchmark.name).load()
-        if isinstance(make_stream, type) and issubclass(make_stream, Benchmark):
+        if hasattr(config.agent.options, "num_envs"):
             raise UsageError(
-                f"benchmark: {config.benchmark.name} is a control task, and {config.agent.name} "
-                "learns from streams; make it with gymnasium.make for an agent of your own"
+                f"benchmark: {config.benchmark.name} is a stream, and {config.agent.short_name} "
+                "acts in control tasks; expected an agent such as supervised"
             )
         options = as_keywords(config.benchmark.options)
         self.streams: list[Stream] = [make_stream(seed, **options) for seed in self.seeds]
@@ -99,9 +76,9 @@ class Training:
         self.diagnostics = Diagnostics(self.agent.population)
         self.step = 0
         self._buffers: dict[int, tuple[Tensor, Tensor]] = {}
-        self._window = _Sums()
-        self._task = _Sums()
-        self._samples = _Sums()
+        self._window = Sums()
+        self._task = Sums()
+        self._samples = Sums()
         self._check_batch_size()
 
     def _check_batch_size(self) -> None:
@@ -145,7 +122,7 @@ class Training:
 
         Ends early where every member has diverged.
         """
-        clock = _Clock(self.step)
+        clock = Clock(self.step)
         while self.step < self.config.steps and not all(self._frozen()):
             if self.step == 0:
                 self._write(sinks, self._begin_task())
@@ -256,50 +233,6 @@ class Training:
         self._samples.load_state_dict(state["samples"])
 
 
-class _Sums:
-    """Sums of measurements since the last time their means were taken, a member apart."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._count = 0
-
-    def add(self, sums: Mapping[str, Tensor], count: int = 1) -> None:
-        """Add so many measurements, each summed up to [members]."""
-        for key, value in sums.items():
-            before = self._sums.get(key)
-            self._sums[key] = value.double() if before is None else before + value
-        self._count += count
-
-    def means(self) -> dict[str, Tensor]:
-        """Mean of each measurement, [members]; starts the sums anew."""
-        means = {key: value / self._count for key, value in self._sums.items()}
-        self._sums, self._count = {}, 0
-        return means
-
-    def state_dict(self) -> dict[str, Any]:
-        """The sums so far."""
-        return {"sums": dict(self._sums), "count": self._count}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        self._sums, self._count = dict(state["sums"]), state["count"]
-
-
-class _Clock:
-    """Wall time and rate; the only measurements that differ between equal runs."""
-
-    def __init__(self, step: int) -> None:
-        self._first = (time.perf_counter(), step)
-
-    def values(self, step: int, members: int) -> dict[str, Tensor]:
-        elapsed = time.perf_counter() - self._first[0]
-        rate = (step - self._first[1]) / elapsed
-        return {
-            "time/elapsed": torch.full((members,), elapsed),
-            "time/steps_per_second": torch.full((members,), rate),
-        }
-
-
 def train(
     config: RunConfig,
     seeds: Sequence[int],
@@ -307,4 +240,19 @@ def train(
     progress: Callable[[int, int], None],
 ) -> dict[int, str]:
     """Train a population from its beginning to its end; see `Training`."""
-    return Training(config, seeds).run(recorders, progress)
+    return training(config, seeds).run(recorders, progress)
+
+
+def training(config: RunConfig, seeds: Sequence[int]) -> Training | ControlTraining | SB3Training:
+    """The loop that a configuration needs: for a stream, or for a control task.
+
+    Raises:
+        UsageError: see `Training`, `ControlTraining` and `clrl.sb3.SB3Training`.
+    """
+    made = BENCHMARKS.find(config.benchmark.name).load()
+    acts = isinstance(made, type) and issubclass(made, (Benchmark, Stationary))
+    if acts and isinstance(config.agent.options, SB3Options):
+        from clrl.sb3 import SB3Training  # loads Stable-Baselines3
+
+        return SB3Training(config, seeds)
+    return (ControlTraining if acts else Training)(config, seeds)

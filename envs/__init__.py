@@ -34,6 +34,7 @@ from clrl.envs.changes import (
     ShiftReward,
     SwitchTask,
 )
+from clrl.envs.episode_log import EpisodeLog
 from clrl.envs.nonstationary import NonStationary, NonStationaryVector
 from clrl.envs.registration import register
 from clrl.envs.schedules import (
@@ -65,6 +66,7 @@ __all__ = [
     "Continuously",
     "Cycle",
     "DelayActions",
+    "EpisodeLog",
     "EveryEpisodes",
     "EverySteps",
     "FlipReward",

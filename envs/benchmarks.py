@@ -126,6 +126,7 @@ BENCHMARKS = Table(
             "CartPole, Acrobot and MountainCar in turn, every 50,000 steps",
             "ClassicControlCycle",
         ),
+        _control("gymnasium", "any registered environment by its id, as it is", "Stationary"),
     ],
     group="clrl.benchmarks",
 )

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import functools
 import importlib
+import importlib.util
 import inspect
 import sys
 import typing
@@ -28,7 +28,10 @@ from gymnasium.wrappers import TimeLimit
 
 from clrl.envs.changes import Change, OffsetObservation, PermuteObservation, Physics, SwitchTask
 from clrl.envs.classic import VECTOR_ENVS
+from clrl.envs.episode_log import EpisodeLog
+from clrl.envs.mujoco import MUJOCO_IDS, MujocoVectorEnv
 from clrl.envs.nonstationary import NonStationary, NonStationaryVector
+from clrl.envs.registration import env_id
 from clrl.envs.schedules import (
     Continuously,
     Cycle,
@@ -41,10 +44,9 @@ from clrl.envs.schedules import (
     Uniform,
 )
 from clrl.envs.schedules.when import NEVER
-from clrl.envs.state import EpisodeLog
 from clrl.envs.tasks import Tasks
 from clrl.errors import UsageError
-from clrl.options import NonNegativeFloat, PositiveFloat, PositiveInt
+from clrl.options import NonNegativeFloat, PositiveFloat, PositiveInt, as_keywords
 
 Env = gym.Env[Any, Any]
 
@@ -81,14 +83,7 @@ class Benchmark(abc.ABC):
             UsageError: the optional dependency is not installed.
         """
         try:
-            with _deprecations_muted() if self.extra == "mujoco" else contextlib.nullcontext():
-                return gym.make(
-                    self.base,
-                    max_episode_steps=-1,
-                    disable_env_checker=True,
-                    render_mode=render_mode,
-                    **self.base_options(),
-                ).unwrapped
+            return _bare(self.base, render_mode=render_mode, **self.base_options())
         except (gym.error.DependencyNotInstalled, ModuleNotFoundError) as error:
             raise UsageError(
                 f"{type(self).__name__} needs {self.extra}, which is not installed: "
@@ -100,9 +95,74 @@ class Benchmark(abc.ABC):
         return {}
 
 
+@dataclass(frozen=True)
+class Stationary:
+    """Any environment that Gymnasium knows, as it is: one task that lasts for ever.
+
+    Attributes:
+        id: its id; ``module:id`` imports the module first.
+    """
+
+    id: str = "CartPole-v1"
+
+
+def vector_of(
+    recipe: Benchmark | Stationary,
+    num_envs: int,
+    worlds: int,
+    autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+) -> VectorEnv[Any, Any, Any]:
+    """The vector environment of a benchmark, for one learner or several.
+
+    Args:
+        recipe: the benchmark.
+        num_envs: lanes in all.
+        worlds: learners; see `NonStationaryVector`.
+        autoreset_mode: see ``gymnasium.vector.AutoresetMode``.
+
+    Raises:
+        UsageError: there is no such environment, or an optional dependency is not installed.
+    """
+    if isinstance(recipe, Benchmark):
+        name, options = env_id(type(recipe).__name__), as_keywords(recipe)
+        return gym.make_vec(
+            name, num_envs=num_envs, worlds=worlds, autoreset_mode=autoreset_mode, **options
+        )
+    if recipe.id in VECTOR_ENVS:
+        return VECTOR_ENVS[recipe.id](num_envs, autoreset_mode=autoreset_mode)
+    try:
+        if recipe.id in MUJOCO_IDS:
+            limit = gym.spec(recipe.id).max_episode_steps
+            bare = [lambda: _limited(_bare(recipe.id), limit)] * num_envs
+            return MujocoVectorEnv(bare, autoreset_mode=autoreset_mode)
+        with _deprecations_muted():
+            return gym.make_vec(
+                recipe.id,
+                num_envs=num_envs,
+                vectorization_mode="sync",
+                vector_kwargs={"autoreset_mode": autoreset_mode},
+                disable_env_checker=True,
+            )
+    except (gym.error.Error, ModuleNotFoundError) as error:
+        raise UsageError(f"benchmark.id: {recipe.id}: {error}") from error
+
+
+def _bare(base: str, **options: Any) -> Env:
+    """A Gymnasium environment without any wrapper."""
+    with _deprecations_muted():
+        return gym.make(base, max_episode_steps=-1, disable_env_checker=True, **options).unwrapped
+
+
+def _limited(env: Env, limit: int | None) -> Env:
+    return TimeLimit(env, limit) if limit else env
+
+
 @contextlib.contextmanager
 def _deprecations_muted() -> Iterator[None]:
     """While Gymnasium's models are compiled: MuJoCo prints a line about some, each time."""
+    if importlib.util.find_spec("mujoco") is None:
+        yield
+        return
     mujoco = importlib.import_module("mujoco")
     before = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(lambda _: None)
@@ -152,7 +212,8 @@ def make_vector(
 ) -> NonStationaryVector:
     """Make a benchmark's vector environment; ``gymnasium.make_vec`` calls this.
 
-    CartPole, Acrobot, MountainCar and Pendulum are stepped as arrays, the others one by one.
+    CartPole, Acrobot, MountainCar and Pendulum are stepped as arrays, Ant, HalfCheetah, Hopper and
+    Walker2d by `MujocoVectorEnv`, the others one by one.
 
     Args:
         benchmark: name of a class of this module.
@@ -184,16 +245,13 @@ def make_vector(
             num_envs, max_episode_steps=limit or NEVER, autoreset_mode=autoreset_mode
         )
     else:
-        single = functools.partial(_single, recipe, render_mode, limit)
-        env = SyncVectorEnv([single] * num_envs, autoreset_mode=autoreset_mode)
+        lanes = [lambda: _limited(recipe.make_base(render_mode), limit)] * num_envs
+        ours = recipe.base in MUJOCO_IDS and render_mode is None
+        make_lanes = MujocoVectorEnv if ours else SyncVectorEnv
+        env = make_lanes(lanes, autoreset_mode=autoreset_mode)
     return NonStationaryVector(
         env, change, schedule, worlds=worlds, reveal_task=reveal_task, task_seed=task_seed
     )
-
-
-def _single(recipe: Benchmark, render_mode: str | None, limit: int | None) -> Env:
-    env = recipe.make_base(render_mode)
-    return TimeLimit(env, limit) if limit else env
 
 
 def _check_option(name: str, declared: Any, value: Any) -> None:

@@ -12,7 +12,7 @@ The chain of wrappers is walked from the outside in, and every layer is asked fo
   public ``state_dict`` stands for the whole chain has the ``own`` pair besides.
 * Gymnasium's own are known here: the wrappers that ``gymnasium.make`` puts on, episode
   statistics, wrappers without state, the classic-control and the MuJoCo (v5) environments, and
-  ``SyncVectorEnv``. LunarLander is known inside an `EpisodeLog`.
+  ``SyncVectorEnv``, as is our `MujocoVectorEnv`. LunarLander is known inside an `EpisodeLog`.
 * Anything else is refused.
 
 Not captured: what is seen but decides nothing (renderers, wall-clock times, the generators of
@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,12 +31,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import wrappers
-from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
-from numpy.typing import NDArray
 
+from clrl.envs.episode_log import EpisodeLog
+from clrl.envs.mujoco import MujocoVectorEnv
 from clrl.envs.physics import parameters_of
-from clrl.envs.physics.lunar_lander import LunarLanderParameters
+from clrl.envs.plain import from_plain, generator_state, load_generator, to_plain
 from clrl.errors import UsageError
 
 Environment = gym.Env[Any, Any] | VectorEnv[Any, Any, Any]
@@ -106,105 +105,6 @@ def check(env: Environment, state: Mapping[str, Any]) -> None:
             )
 
 
-class EpisodeLog(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Makes the state of a LunarLander exact, by replaying its episode.
-
-    Box2D does not hand out all of a world (contacts, forces carried over from step to step), so
-    it cannot be read out. The log keeps what an episode follows from: the generator when it
-    began, the arguments of ``reset``, the actions, and the physics with the steps at which they
-    changed. To load it is to play them again, in less than 0.1 ms a step; a replay that does
-    not arrive where the first one was is refused.
-
-    It goes directly around the bare environment, inside all other wrappers::
-
-        gymnasium.register("...", entry_point=lambda **options: EpisodeLog(LunarLander(**options)))
-
-    Args:
-        env: the bare LunarLander.
-    """
-
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
-        """See the class.
-
-        Raises:
-            UsageError: `env` is wrapped, or is no LunarLander.
-        """
-        if env is not env.unwrapped or not isinstance(parameters_of(env), LunarLanderParameters):
-            raise UsageError(f"EpisodeLog: expected the bare LunarLander, got {env}")
-        RecordConstructorArgs.__init__(self)
-        super().__init__(env)
-        self._parameters = parameters_of(env)
-        self._begin(None)
-
-    def _begin(self, start: dict[str, Any] | None) -> None:
-        self._start = start  # None before the first episode
-        # How many steps were done, and the values from there on.
-        self._physics = [(0, self._parameters.state_dict())]
-        self._actions: list[NDArray[Any]] = []
-        self._observation: NDArray[Any] | None = None
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode and its log."""
-        start = {"np_random": _generator(self.env), "seed": seed, "options": _plain(options)}
-        self._begin(start)
-        observation, info = self.env.reset(seed=seed, options=options)
-        self._observation = np.array(observation)
-        return observation, info
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step, and log the action."""
-        self._note_physics()
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        self._actions.append(np.array(action))
-        self._observation = np.array(observation)
-        return observation, reward, terminated, truncated, info
-
-    def _note_physics(self) -> None:
-        values = self._parameters.state_dict()
-        if values != self._physics[-1][1]:
-            self._physics.append((len(self._actions), values))
-
-    def own_state_dict(self) -> dict[str, Any]:
-        """The log, and where it led."""
-        self._note_physics()
-        return {
-            "start": self._start,
-            "physics": [[step, values] for step, values in self._physics],
-            "actions": _plain(np.array(self._actions)),
-            "np_random": _generator(self.env),
-            "observation": _plain(self._observation),
-        }
-
-    def load_own_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Play the episode again.
-
-        Raises:
-            UsageError: it did not arrive where it was.
-        """
-        (_, physics), *changes = state["physics"]
-        start, actions = state["start"], _typed(state["actions"])
-        self._parameters.load_state_dict(physics)
-        _load_generator(self.env, (start or state)["np_random"])
-        if start is None:
-            lander: Any = self.env
-            lander._destroy()  # of an episode that is forgotten
-            self._begin(None)
-        else:
-            self.reset(seed=start["seed"], options=_typed(start["options"]))
-        for step in range(len(actions) + 1):
-            for _, values in (change for change in changes if change[0] == step):
-                self._parameters.load_state_dict(values)
-            if step < len(actions):
-                self.step(actions[step])
-        if self.own_state_dict() != state:
-            raise UsageError(
-                f"environment state: the episode of {self.env} did not replay exactly; expected "
-                "the machine and libraries that it was recorded with"
-            )
-
-
 @dataclass(frozen=True)
 class _Keeper:
     """How the state of one kind of layer is saved and loaded.
@@ -239,7 +139,7 @@ def _kind_of_layer(layer: Any) -> str:
     if hasattr(layer, "state_kind"):
         return str(layer.state_kind)
     name = type(layer).__qualname__
-    if type(layer) is SyncVectorEnv:
+    if isinstance(layer, SyncVectorEnv):
         kinds = [_kind(env) for env in layer.envs]
         inside = f"{len(kinds)} x {kinds[0]}" if len(set(kinds)) == 1 else ", ".join(kinds)
         return f"{name}({layer.autoreset_mode.value}, {inside})"
@@ -275,73 +175,6 @@ def _name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-# Values, as JSON keeps them
-
-
-def _plain(value: Any) -> Any:
-    """A value as plain ones, type and bits kept; see `_typed` for the way back."""
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biuf":
-        kind = "array" if isinstance(value, np.ndarray) else "scalar"
-        items, shape = np.ravel(value).tolist(), list(value.shape)
-        return {"type": kind, "dtype": value.dtype.str, "shape": shape, "items": items}
-    if type(value) in (tuple, list):
-        return {"type": type(value).__name__, "items": [_plain(item) for item in value]}
-    if type(value) is deque:
-        items = [_plain(item) for item in value]
-        return {"type": "deque", "items": items, "maxlen": value.maxlen}
-    if type(value) is dict and all(type(key) is str for key in value):
-        return {"type": "dict", "items": {key: _plain(item) for key, item in value.items()}}
-    raise UsageError(f"environment state: expected numbers, arrays of them or text, got {value!r}")
-
-
-def _typed(plain: Any) -> Any:
-    """What `_plain` was given."""
-    return _READERS[plain["type"]](plain) if isinstance(plain, dict) else plain
-
-
-def _read_array(plain: Mapping[str, Any]) -> NDArray[Any]:
-    return np.array(plain["items"], plain["dtype"]).reshape(plain["shape"])
-
-
-def _read_items(plain: Mapping[str, Any]) -> list[Any]:
-    return [_typed(item) for item in plain["items"]]
-
-
-_READERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "array": _read_array,
-    "scalar": lambda plain: _read_array(plain)[()],
-    "list": _read_items,
-    "tuple": lambda plain: tuple(_read_items(plain)),
-    "deque": lambda plain: deque(_read_items(plain), plain["maxlen"]),
-    "dict": lambda plain: {key: _typed(item) for key, item in plain["items"].items()},
-}
-
-
-def _generator(env: Any) -> dict[str, Any] | None:
-    """An environment's generator; None where it was neither seeded nor asked for yet."""
-    rng = env._np_random
-    if rng is None:
-        return None
-    bits = rng.bit_generator.state
-    if bits["bit_generator"] != "PCG64":
-        raise UsageError(
-            f"environment state: np_random: expected PCG64, got {bits['bit_generator']}"
-        )
-    return {"bits": bits, "seed": env._np_random_seed}
-
-
-def _load_generator(env: Any, saved: Mapping[str, Any] | None) -> None:
-    if saved is None:
-        env._np_random = env._np_random_seed = None
-        return
-    # A new one: somebody else may hold the old one.
-    env._np_random = np.random.Generator(np.random.PCG64(0))
-    env._np_random.bit_generator.state = saved["bits"]
-    env._np_random_seed = saved["seed"]
-
-
 # Layers with methods of their own
 
 
@@ -363,12 +196,12 @@ def _attributes(*names: str) -> _Keeper:
     """State that is in attributes; those that are not there yet are left out."""
 
     def save(layer: Any) -> dict[str, Any]:
-        return {name: _plain(vars(layer)[name]) for name in names if name in vars(layer)}
+        return {name: to_plain(vars(layer)[name]) for name in names if name in vars(layer)}
 
     def load(layer: Any, saved: Mapping[str, Any]) -> None:
         for name in names:
             if name in saved:
-                setattr(layer, name, _typed(saved[name]))
+                setattr(layer, name, from_plain(saved[name]))
             else:
                 vars(layer).pop(name, None)
 
@@ -438,13 +271,13 @@ def _classic(*names: str) -> _Keeper:
 
     def save(env: Any) -> dict[str, Any]:
         return {
-            "np_random": _generator(env),
+            "np_random": generator_state(env),
             "physics": parameters_of(env).state_dict(),
             "attributes": attributes.save(env),
         }
 
     def load(env: Any, saved: Mapping[str, Any]) -> None:
-        _load_generator(env, saved["np_random"])
+        load_generator(env, saved["np_random"])
         parameters_of(env).load_state_dict(saved["physics"])
         attributes.load(env, saved["attributes"])
 
@@ -467,7 +300,7 @@ def _mujoco(*arrays: str) -> _Keeper:
         integration = np.empty(mujoco.mj_stateSize(env.model, what))
         mujoco.mj_getState(env.model, env.data, integration, what)
         return {
-            "np_random": _generator(env),
+            "np_random": generator_state(env),
             "model": env.model.signature,
             "physics": parameters_of(env).state_dict(),
             "integration": integration.tolist(),
@@ -478,7 +311,7 @@ def _mujoco(*arrays: str) -> _Keeper:
         if saved["model"] != env.model.signature:
             raise UsageError(f"environment state: it is of another model than {env.fullpath}")
         mujoco = importlib.import_module("mujoco")
-        _load_generator(env, saved["np_random"])
+        load_generator(env, saved["np_random"])
         parameters_of(env).load_state_dict(saved["physics"])
         what = mujoco.mjtState.mjSTATE_INTEGRATION
         mujoco.mj_setState(env.model, env.data, np.array(saved["integration"]), what)
@@ -491,17 +324,17 @@ def _mujoco(*arrays: str) -> _Keeper:
 def _save_vector(env: Any) -> dict[str, Any]:
     return {
         "envs": [state_dict(one) for one in env.envs],
-        "autoreset": _plain(env._autoreset_envs),
+        "autoreset": to_plain(env._autoreset_envs),
         # A reset of some lanes alone returns the last observations of the others again.
-        "observations": _plain(env._env_obs),
+        "observations": to_plain(env._env_obs),
     }
 
 
 def _load_vector(env: Any, saved: Mapping[str, Any]) -> None:
     for one, state in zip(env.envs, saved["envs"], strict=True):
         load_state_dict(one, state)
-    env._autoreset_envs = _typed(saved["autoreset"])
-    env._env_obs = _typed(saved["observations"])
+    env._autoreset_envs = from_plain(saved["autoreset"])
+    env._env_obs = from_plain(saved["observations"])
 
 
 # Environments by name: Box2D and MuJoCo are loaded by those who use them alone.
@@ -538,10 +371,11 @@ _KEEPERS: dict[str, _Keeper] = {
     f"{_MUJOCO}.swimmer_v5.SwimmerEnv": _mujoco(),
     f"{_MUJOCO}.walker2d_v5.Walker2dEnv": _mujoco(),
     _name(SyncVectorEnv): _Keeper(_save_vector, _load_vector),
+    _name(MujocoVectorEnv): _Keeper(_save_vector, _load_vector),
 }
 _HINTS = {
     "gymnasium.envs.box2d.lunar_lander.LunarLander": (
-        "put clrl.envs.state.EpisodeLog directly around it when it is made"
+        "put clrl.envs.EpisodeLog directly around it when it is made"
     ),
     "gymnasium.vector.async_vector_env.AsyncVectorEnv": (
         "its environments live in other processes; SyncVectorEnv can be"

@@ -25,7 +25,8 @@ LEAVES = {"clrl.errors", "clrl.options", "clrl.registry", "clrl.seeding"}
 THREE = LEAVES | {"clrl.agents", "clrl.envs", "clrl.metrics"}
 CONFIG = THREE | {"clrl.values"}
 TRAIN = CONFIG | {"clrl.config", "clrl.diagnostics", "clrl.record"}
-LAUNCH = TRAIN | {"clrl.train"}
+LOOP = TRAIN | {"clrl.loop"}
+LAUNCH = LOOP | {"clrl.control", "clrl.sb3", "clrl.train"}
 SUITE = LAUNCH | {"clrl.configs", "clrl.launch"}
 BENCH = SUITE | {"clrl.arguments", "clrl.choices", "clrl.report", "clrl.suite"}
 MAY_IMPORT = {
@@ -44,7 +45,10 @@ MAY_IMPORT = {
     "clrl.config": CONFIG,
     "clrl.choices": CONFIG | {"clrl.arguments", "clrl.config"},
     "clrl.diagnostics": LEAVES | {"clrl.agents", "clrl.metrics"},
-    "clrl.train": TRAIN,
+    "clrl.loop": TRAIN,
+    "clrl.control": LOOP,
+    "clrl.sb3": LOOP | {"clrl.control"},
+    "clrl.train": LOOP | {"clrl.control", "clrl.sb3"},
     "clrl.launch": LAUNCH,
     "clrl.report": LEAVES | {"clrl.config", "clrl.record"},
     "clrl.suite": SUITE,
@@ -188,7 +192,8 @@ def test_listing_and_help_load_nothing_heavy(tmp_path: Path) -> None:
         if name in {"clrl", "clrl.cli", "clrl.config", "clrl.suite", *LEAVES}
         or name.split(".")[-1] in {"table", "options", "benchmarks"}
     ]
-    assert not {"torch", "sklearn", "scipy", "tensorboard"} & loaded_by(light, tmp_path)
+    heavy = {"torch", "sklearn", "scipy", "stable_baselines3", "tensorboard"}
+    assert not heavy & loaded_by(light, tmp_path)
 
 
 def test_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:

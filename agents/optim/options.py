@@ -71,6 +71,21 @@ class UPGDOptions:
 
 
 @dataclass(frozen=True)
+class AdaUPGDOptions:
+    """Options of `clrl.agents.optim.adaupgd.AdaUPGD`, which describes them."""
+
+    lr: NonNegativeFloat = 3e-4
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    eps: NonNegativeFloat = 1e-5
+    sigma: NonNegativeFloat = 1e-3
+    beta_utility: Decay = 0.999
+    weight_decay: NonNegativeFloat = 1e-3
+    gate: Literal["update", "noise", "none"] = "update"
+    utility_max: Literal["corrected", "raw"] = "raw"
+    lr_factor: NonNegativeFloat = 2.0
+
+
+@dataclass(frozen=True)
 class ShrinkAndPerturbOptions:
     """Options of `clrl.agents.optim.shrink_perturb.ShrinkAndPerturb`, which describes them."""
 

@@ -28,6 +28,12 @@ OPTIMIZERS = Table(
             "clrl.agents.optim.upgd:UPGD",
             _OPTIONS + "UPGDOptions",
         ),
+        Entry(
+            "adaupgd",
+            "UPGD with Adam's step, as for PPO (Elsayed & Mahmood 2024)",
+            "clrl.agents.optim.adaupgd:AdaUPGD",
+            _OPTIONS + "AdaUPGDOptions",
+        ),
     ],
     group="clrl.optimizers",
 )

@@ -31,6 +31,7 @@ from clrl.envs import (
     Schedule,
 )
 from clrl.envs.classic import VECTOR_ENVS
+from clrl.envs.control import Stationary, vector_of
 
 NUM_ENVS = 128
 ROUNDS = 7
@@ -67,9 +68,9 @@ def main() -> None:
         return
     console.print(_mujoco(console))
     console.print(
-        f"{MUJOCO_ENVS} environments; microseconds of one step of one environment. loop: the same "
-        "physics alone, mj_step and mj_rnePostConstraint called one by one; rollout: "
-        "mujoco.rollout on one thread, physics alone"
+        f"{MUJOCO_ENVS} environments; microseconds of one step of one environment. ours: "
+        "MujocoVectorEnv; loop: the same physics alone, mj_step and mj_rnePostConstraint called "
+        "one by one, without resets; rollout: mujoco.rollout on one thread, physics alone"
     )
 
 
@@ -134,12 +135,17 @@ def _mujoco(console: Console) -> Table:
     import mujoco
 
     mujoco.set_mju_user_warning(lambda _: None)  # it tells of deprecations in Gymnasium's models
-    table = Table(_NAME, "one by one", "loop", "rollout", "rollout / loop")
+    table = Table(_NAME, "one by one", "ours", "loop", "rollout", "rollout / loop")
     for env_id in track(MUJOCO, "MuJoCo", console=console):
-        env = gym.make_vec(env_id, MUJOCO_ENVS, vectorization_mode="sync")
-        single, loop, rollout = _in_turn([_stepper(env, STEPS), _loop(env_id), _rollout(env_id)])
-        times = [statistics.median(column) * 1e6 for column in (single, loop, rollout)]
-        ratio = statistics.median(b / a for a, b in zip(loop, rollout, strict=True))
+        measures = [
+            _stepper(gym.make_vec(env_id, MUJOCO_ENVS, vectorization_mode="sync"), STEPS),
+            _stepper(vector_of(Stationary(env_id), MUJOCO_ENVS, 1), STEPS),
+            _loop(env_id),
+            _rollout(env_id),
+        ]
+        columns = _in_turn(measures)
+        times = [statistics.median(column) * 1e6 for column in columns]
+        ratio = statistics.median(b / a for a, b in zip(*columns[2:], strict=True))
         table.add_row(env_id, *(f"{one:.1f}" for one in times), f"{ratio:.2f}")
     return table
 

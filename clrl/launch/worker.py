@@ -94,9 +94,13 @@ class _Torch:
         set_up()
 
     def check(self, config: RunConfig) -> list[str]:
-        from clrl.train import Training
+        from clrl.control import ControlTraining
+        from clrl.train import Training, training
 
-        if Training(config, [0]).agent.population.apart:
+        made = training(config, [0])
+        if not isinstance(made, Training | ControlTraining):
+            return [f"{config.agent.name} trains its seeds one after another"]
+        if made.agent.population.apart:
             return [
                 f"{config.optimizer.name} mixes learners that are stacked, so each seed is "
                 "trained by itself, which is slower"

@@ -68,6 +68,15 @@ _REGRESSION = (
     *_PLASTICITY,
 )
 
+_CONTROL = (
+    Figure("online return", "online/return", "whole"),
+    Figure("last return", "online/return_of_100", "end"),
+    Figure("dead units %", "plasticity/actor/dead_units", "end", percent=True),
+    Figure("effective rank", "plasticity/actor/effective_rank", "end"),
+    Figure("gradient norm", "plasticity/actor/grad_norm", "end"),
+    Figure("weight magnitude", "plasticity/actor/weight_magnitude", "end"),
+)
+
 
 def weighted_mean(rows: Sequence[Row], tag: str) -> float | None:
     """Mean of a window's figure over a run, each window weighted by its length.
@@ -128,17 +137,17 @@ def benchmark_tables(benchmark: str, learners: dict[str, list[Path]], width: int
         label: [record.read_metrics(folder / record.METRICS) for folder in folders]
         for label, folders in learners.items()
     }
-    classifies = any(
-        "online/accuracy" in row for runs in metrics.values() for rows in runs for row in rows
-    )
+    tags = {tag for runs in metrics.values() for rows in runs for row in rows for tag in row}
+    figures = _REGRESSION
+    if "online/accuracy" in tags:
+        figures = _CLASSIFICATION
+    elif "online/episodes" in tags:
+        figures = _CONTROL
     lines: list[Line] = []
     for label, runs in metrics.items():
         diverged = sum(_state(folder) == "diverged" for folder in learners[label])
         name = (label, f"({diverged} diverged)" if diverged else "")
-        cells = {
-            figure: summary(figure, runs)
-            for figure in (_CLASSIFICATION if classifies else _REGRESSION)
-        }
+        cells = {figure: summary(figure, runs) for figure in figures}
         lines.append((name, len(runs), cells))
     return _fitted(benchmark, lines, list(lines[0][2]), width)
 

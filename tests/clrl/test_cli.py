@@ -234,7 +234,7 @@ BAD = [
     (["tensorboard", "nowhere"], "nowhere: expected a folder with runs; there is no such"),
     (["tensorboard", "taken"], "taken: expected a folder with runs; it holds no event files"),
     (["tensorboard", "taken", "--port", "0"], "--port: expected a whole number in [1, 65535]"),
-    (["bench", "other"], "--what: expected one of streams, envs, got 'other'"),
+    (["bench", "other"], "--what: expected one of streams, envs, ppo, got 'other'"),
 ]
 
 

@@ -227,12 +227,13 @@ def test_vector_state_goes_on_alike(name: str) -> None:
 def test_every_class_is_registered_and_listed() -> None:
     ids = {spec.id for spec in gym.registry.values() if spec.namespace == "clrl"}
     assert ids == {registration.env_id(name) for name in NAMES}
-    listed = [entry for entry in benchmarks.BENCHMARKS if "control" in entry.target]
-    assert {entry.target for entry in listed} == {f"clrl.envs.control:{name}" for name in NAMES}
+    listed = {entry.target for entry in control_entries()}
+    assert listed == {f"clrl.envs.control:{name}" for name in NAMES}
 
 
 def control_entries() -> list[Entry]:
-    return [entry for entry in benchmarks.BENCHMARKS if "control" in entry.target]
+    listed = [entry for entry in benchmarks.BENCHMARKS if "control" in entry.target]
+    return [entry for entry in listed if entry.name != "gymnasium"]
 
 
 @pytest.mark.parametrize("entry", control_entries(), ids=lambda entry: entry.name)

@@ -21,8 +21,9 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv, VectorWra
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clrl.envs.episode_log import EpisodeLog
 from clrl.envs.physics import parameters_of
-from clrl.envs.state import EpisodeLog, load_state_dict, state_dict
+from clrl.envs.state import load_state_dict, state_dict
 from clrl.errors import UsageError
 
 Make = Callable[[], Any]

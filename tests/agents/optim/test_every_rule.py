@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from clrl.agents.networks import MLP
+from clrl.agents.optim.adaupgd import AdaUPGD
 from clrl.agents.optim.base import compose
 from clrl.agents.optim.continual_backprop import ContinualBackprop
 from clrl.agents.optim.rule import UpdateRule, mixes_members
@@ -35,6 +36,11 @@ def upgd(**options: Any) -> UpdateRule:
     return UpdateRule(UPGD, {**settings, **options})
 
 
+def adaupgd(**options: Any) -> UpdateRule:
+    settings = {"lr": 0.01, "sigma": 0.01, "beta_utility": 0.9, "utility_max": "corrected"}
+    return UpdateRule(AdaUPGD, {**settings, **options})
+
+
 def sp(**options: Any) -> tuple[Any, dict[str, Any]]:
     return ShrinkAndPerturb, options
 
@@ -57,6 +63,11 @@ RULES = {
     "upgd, raw": upgd(utility_max="raw"),
     "upgd, factor 2": upgd(lr=0.05, lr_factor=2.0),
     "upgd, no noise": upgd(sigma=0.0),
+    "adaupgd": adaupgd(),
+    "adaupgd, noise gated": adaupgd(gate="noise", lr_factor=1.0),
+    "adaupgd, no gate": adaupgd(gate="none", lr_factor=1.0),
+    "adaupgd, raw": adaupgd(utility_max="raw"),
+    "adaupgd, no noise": adaupgd(sigma=0.0, betas=(0.99, 0.99)),
     "s&p, dohare": sgd(sp(noise_scale=1e-3), weight_decay=0.01),
     "s&p, elsayed": sgd(sp(noise_scale=0.01, scale_by_lr=True), weight_decay=0.01),
     "s&p, ash": sgd(sp(noise_scale=0.01, shrink=0.95, every=10)),
@@ -69,11 +80,13 @@ RULES = {
     "adam cbp": adam(cbp()),
     "adam cbp, no reset": adam(cbp(reset_optimizer=False)),
     "upgd cbp s&p": UpdateRule(upgd().base, upgd().options, [cbp(), sp(noise_scale=1e-3)]),
+    "adaupgd cbp": UpdateRule(adaupgd().base, adaupgd().options, [cbp()]),
 }
 NO_NOISE = [
     *(name for name in RULES if name.startswith(("sgd", "adam", "cbp")) and "s&p" not in name),
     "adamw",
     "upgd, no noise",
+    "adaupgd, no noise",
     "s&p, soft",  # draws the initialiser, parameter by parameter
 ]
 NO_NOISE.remove("cbp, probabilistic")
@@ -107,7 +120,7 @@ class Plain:
         rule = RULES[name]
         self.generator = seeded(noise_seed)
         self.network = mlp(seed)
-        own = {"generator": self.generator} if rule.base is UPGD else {}
+        own = {"generator": self.generator} if rule.base in (UPGD, AdaUPGD) else {}
         self.optimizer = rule.base(self.network.parameters(), **rule.options, **own)
         if rule.addons:
             makers: list[Callable[[Any], Any]] = [

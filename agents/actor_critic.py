@@ -1,0 +1,266 @@
+"""Actor and critic in one network, and the distributions that actions come from."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from clrl.agents.networks import HiddenLayer, Network
+from clrl.errors import UsageError, shown
+
+Array = NDArray[Any]
+MakeNetwork = Callable[[int, int, torch.Generator, float], Network]
+"""Takes input size, number of outputs, generator and the gain of the last layer's initialiser."""
+
+ACTOR_GAIN, CRITIC_GAIN = 0.01, 1.0
+"""Of orthogonal initialisers, as in Stable-Baselines3."""
+
+
+class Actions(abc.ABC):
+    """How a policy's outputs become actions. All methods are of one learner and are pure.
+
+    Attributes:
+        num_outputs: outputs of the policy's network.
+        num_parameters: further parameters that do not depend on the observation.
+        noise_size: random numbers that one action takes.
+        width: numbers in one action.
+    """
+
+    num_outputs: int
+    num_parameters: int = 0
+    noise_size: int
+    width: int
+
+    @abc.abstractmethod
+    def noise(self, rng: np.random.Generator, out: Array) -> None:
+        """Fill an array [..., noise_size] with what `sample` takes, float32."""
+
+    @abc.abstractmethod
+    def sample(self, outputs: Tensor, parameters: Tensor, noise: Tensor) -> Tensor:
+        """Draw actions [..., width] as float32, given noise [..., noise_size]."""
+
+    @abc.abstractmethod
+    def mode(self, outputs: Tensor, parameters: Tensor) -> Tensor:
+        """The likeliest actions [..., width] as float32."""
+
+    @abc.abstractmethod
+    def log_prob(self, outputs: Tensor, parameters: Tensor, actions: Tensor) -> Tensor:
+        """Log-probability or log-density of actions, [...]."""
+
+    @abc.abstractmethod
+    def entropy(self, outputs: Tensor, parameters: Tensor) -> Tensor:
+        """Entropy in nats, [...]."""
+
+    @abc.abstractmethod
+    def to_environment(self, actions: Array) -> Array:
+        """Actions [lanes, width] as the environment takes them."""
+
+
+class Discrete(Actions):
+    """One choice, or several independent ones, each from a categorical distribution.
+
+    Args:
+        space: a Discrete or MultiDiscrete space that starts at 0.
+    """
+
+    def __init__(self, space: spaces.Discrete | spaces.MultiDiscrete) -> None:
+        """See the class."""
+        self._single = isinstance(space, spaces.Discrete)
+        sizes = [space.n] if isinstance(space, spaces.Discrete) else space.nvec.tolist()
+        self.sizes = [int(size) for size in sizes]
+        self.num_outputs = self.noise_size = sum(self.sizes)
+        self.width = len(self.sizes)
+
+    def noise(self, rng: np.random.Generator, out: Array) -> None:
+        """Gumbel noise: the largest of logits plus noise is a draw from their softmax."""
+        rng.random(out=out, dtype=np.float32)
+        np.clip(out, np.finfo(np.float32).tiny, None, out=out)
+        out[:] = -np.log(-np.log(out))
+
+    def sample(self, outputs: Tensor, parameters: Tensor, noise: Tensor) -> Tensor:
+        """See `Actions.sample`."""
+        return self.mode(outputs + noise, parameters)
+
+    def mode(self, outputs: Tensor, parameters: Tensor) -> Tensor:
+        """See `Actions.mode`."""
+        parts = torch.split(outputs, self.sizes, dim=-1)
+        return torch.stack([part.argmax(dim=-1) for part in parts], dim=-1).to(outputs.dtype)
+
+    def log_prob(self, outputs: Tensor, parameters: Tensor, actions: Tensor) -> Tensor:
+        """See `Actions.log_prob`."""
+        chosen = torch.split(actions.to(torch.int64), 1, dim=-1)
+        parts = torch.split(outputs, self.sizes, dim=-1)
+        logs = [
+            torch.log_softmax(part, dim=-1).gather(-1, index)
+            for part, index in zip(parts, chosen, strict=True)
+        ]
+        return torch.cat(logs, dim=-1).sum(dim=-1)
+
+    def entropy(self, outputs: Tensor, parameters: Tensor) -> Tensor:
+        """See `Actions.entropy`."""
+        logs = [
+            torch.log_softmax(part, dim=-1) for part in torch.split(outputs, self.sizes, dim=-1)
+        ]
+        return -torch.stack([(log.exp() * log).sum(dim=-1) for log in logs], dim=-1).sum(dim=-1)
+
+    def to_environment(self, actions: Array) -> Array:
+        """See `Actions.to_environment`."""
+        whole = actions.astype(np.int64)
+        return whole[:, 0] if self._single else whole
+
+
+class Gaussian(Actions):
+    """Real numbers, each from a normal distribution; the spread does not depend on the state.
+
+    The environment gets the actions clipped to its bounds, while their densities are those of
+    the unclipped ones, as in Stable-Baselines3.
+
+    Args:
+        space: a Box with one axis.
+    """
+
+    def __init__(self, space: spaces.Box) -> None:
+        """See the class."""
+        self._space = space
+        self.num_outputs = self.num_parameters = self.noise_size = self.width = len(space.low)
+
+    def noise(self, rng: np.random.Generator, out: Array) -> None:
+        """Standard normal numbers."""
+        rng.standard_normal(out=out, dtype=np.float32)
+
+    def sample(self, outputs: Tensor, parameters: Tensor, noise: Tensor) -> Tensor:
+        """See `Actions.sample`."""
+        return outputs + parameters.exp() * noise
+
+    def mode(self, outputs: Tensor, parameters: Tensor) -> Tensor:
+        """See `Actions.mode`."""
+        return outputs
+
+    def log_prob(self, outputs: Tensor, parameters: Tensor, actions: Tensor) -> Tensor:
+        """See `Actions.log_prob`."""
+        distance = (actions - outputs) / parameters.exp()
+        logs = -0.5 * distance * distance - parameters - 0.5 * math.log(2 * math.pi)
+        return logs.sum(dim=-1)
+
+    def entropy(self, outputs: Tensor, parameters: Tensor) -> Tensor:
+        """See `Actions.entropy`."""
+        each = parameters + 0.5 + 0.5 * math.log(2 * math.pi)
+        return each.sum(dim=-1).expand(outputs.shape[:-1])
+
+    def to_environment(self, actions: Array) -> Array:
+        """See `Actions.to_environment`."""
+        low, high = self._space.low, self._space.high
+        clipped: Array = np.clip(actions, low, high).astype(self._space.dtype)
+        return clipped
+
+
+def actions_of(space: spaces.Space[Any]) -> Actions:
+    """The actions that suit a space.
+
+    Raises:
+        UsageError: the space is none of Discrete, MultiDiscrete and Box with one axis.
+    """
+    if isinstance(space, spaces.Discrete) and space.start == 0:
+        return Discrete(space)
+    if isinstance(space, spaces.MultiDiscrete) and len(space.shape) == 1 and not space.start.any():
+        return Discrete(space)
+    if isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f":
+        return Gaussian(space)
+    raise UsageError(
+        "actions: expected Discrete, MultiDiscrete or a Box of floats with one axis, "
+        f"got {shown(space)}"
+    )
+
+
+class ActorCritic(Network):
+    """A policy and a value function, with hidden layers apart or shared.
+
+    Args:
+        input_size: numbers in an observation.
+        actions: what the policy decides.
+        make_network: makes the actor and the critic, or their common network.
+        shared: one network for both, the value being its last output.
+        log_std: where the spread of continuous actions starts.
+        generator: source of the initial parameters.
+
+    Attributes:
+        hidden_layers: those of the parts, named ``actor/layer_1`` and so on; ``shared/layer_1``
+            where they are shared.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        actions: Actions,
+        make_network: MakeNetwork,
+        shared: bool,
+        log_std: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self._log_std = log_std
+        n = actions.num_outputs
+        parts: dict[str, Network]
+        if shared:
+            parts = {"shared": make_network(input_size, n + 1, generator, CRITIC_GAIN)}
+        else:
+            parts = {
+                "actor": make_network(input_size, n, generator, ACTOR_GAIN),
+                "critic": make_network(input_size, 1, generator, CRITIC_GAIN),
+            }
+        self.parts = nn.ModuleDict(parts)
+        self.spread: nn.Parameter | None = None
+        if actions.num_parameters:
+            self.spread = nn.Parameter(torch.full((actions.num_parameters,), log_std))
+        self.hidden_layers = tuple(
+            _placed(layer, name) for name, part in parts.items() for layer in part.hidden_layers
+        )
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map observations [..., input_size].
+
+        Returns:
+            The policy's outputs [..., n], its further parameters, and the values [...].
+        """
+        spread = observations.new_zeros(0) if self.spread is None else self.spread
+        if "shared" in self.parts:
+            both = self.parts["shared"](observations)
+            return both[..., :-1], spread, both[..., -1]
+        values = self.parts["critic"](observations)[..., 0]
+        return self.parts["actor"](observations), spread, values
+
+    def part_of(self, name: str) -> str:
+        """``actor``, ``critic`` or ``shared``; see `Network.part_of`."""
+        if name == "spread":
+            return next(iter(self.parts))
+        return name.split(".")[1]
+
+    def fresh(self, name: str, generator: torch.Generator) -> Tensor:
+        """A new draw of one parameter; see `Network.fresh`."""
+        if name == "spread":
+            return torch.full(self.get_parameter(name).shape, self._log_std)
+        _, part, rest = name.split(".", 2)
+        module = self.parts[part]
+        assert isinstance(module, Network)
+        return module.fresh(rest, generator)
+
+
+def _placed(layer: HiddenLayer, part: str) -> HiddenLayer:
+    """A layer's declaration as seen from outside of its part."""
+    return dataclasses.replace(
+        layer,
+        name=f"{part}/{layer.name}",
+        incoming=f"parts.{part}.{layer.incoming}",
+        activation=f"parts.{part}.{layer.activation}",
+        outgoing=f"parts.{part}.{layer.outgoing}",
+        norm=layer.norm and f"parts.{part}.{layer.norm}",
+    )

@@ -1,0 +1,134 @@
+"""Running normalisation of observations and rewards, a member apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_CLIP = 10.0
+_EPSILON = 1e-8
+
+
+class RunningMoments:
+    """Mean and variance of everything seen so far (Chan et al. 1979), for every member.
+
+    It starts as if 1e-4 observations of mean 0 and variance 1 had been seen, as Gymnasium's and
+    CleanRL's do.
+
+    Args:
+        members: how many.
+        size: numbers in one observation.
+
+    Attributes:
+        mean: float64 [members, size].
+        var: float64 [members, size].
+        count: float64 [members].
+    """
+
+    def __init__(self, members: int, size: int) -> None:
+        self.mean = np.zeros((members, size))
+        self.var = np.ones((members, size))
+        self.count = np.full(members, 1e-4)
+
+    def update(self, batch: NDArray[np.float64], seen: NDArray[np.bool_] | None = None) -> None:
+        """Take observations in.
+
+        Args:
+            batch: [members, n, size].
+            seen: bool [members, n], those that count; all unless given.
+        """
+        weights = np.ones(batch.shape[:2]) if seen is None else seen.astype(np.float64)
+        n = weights.sum(axis=1)
+        share = (weights / np.maximum(n, 1)[:, None])[:, :, None]
+        mean = (batch * share).sum(axis=1)
+        var = ((batch - mean[:, None]) ** 2 * share).sum(axis=1)
+        total = self.count + n
+        delta = mean - self.mean
+        old, new = (self.count / total)[:, None], (n / total)[:, None]
+        self.var = self.var * old + var * new + delta**2 * old * new
+        self.mean = self.mean + delta * new
+        self.count = total
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, in plain values."""
+        return {name: getattr(self, name).tolist() for name in ("mean", "var", "count")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        for name in ("mean", "var", "count"):
+            setattr(self, name, np.array(state[name]))
+
+
+class ObservationNormalizer:
+    """``(o - mean) / sqrt(var + 1e-8)``, clipped to [-10, 10], as CleanRL's PPO has it.
+
+    Args:
+        members: how many.
+        size: numbers in one observation.
+    """
+
+    def __init__(self, members: int, size: int) -> None:
+        self.moments = RunningMoments(members, size)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, in plain values."""
+        return self.moments.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.moments.load_state_dict(state)
+
+    def __call__(self, observations: NDArray[Any]) -> NDArray[np.float32]:
+        """Take observations [members, n, size] in, and normalise them."""
+        self.moments.update(observations.astype(np.float64))
+        centred = observations - self.moments.mean[:, None]
+        scaled = centred / np.sqrt(self.moments.var + _EPSILON)[:, None]
+        return np.clip(scaled, -_CLIP, _CLIP).astype(np.float32)
+
+
+class RewardNormalizer:
+    """``r / sqrt(var + 1e-8)`` with the variance of the discounted return so far.
+
+    Clipped to [-10, 10], as CleanRL's PPO has it.
+
+    Args:
+        members: how many.
+        num_envs: environments of a member.
+        gamma: discount.
+    """
+
+    def __init__(self, members: int, num_envs: int, gamma: float) -> None:
+        self.moments = RunningMoments(members, 1)
+        self.returns = np.zeros((members, num_envs))
+        self._gamma = gamma
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, in plain values."""
+        return {**self.moments.state_dict(), "returns": self.returns.tolist()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.moments.load_state_dict(state)
+        self.returns = np.array(state["returns"])
+
+    def __call__(
+        self,
+        rewards: NDArray[np.float64],
+        valid: NDArray[np.bool_],
+        terminated: NDArray[np.bool_],
+    ) -> NDArray[np.float64]:
+        """Take rewards [members, num_envs] in, and normalise them.
+
+        Args:
+            rewards: of one step.
+            valid: where it was a step.
+            terminated: where an episode ended with it: the discounted return starts anew.
+        """
+        self.returns = np.where(valid, self.returns * self._gamma + rewards, self.returns)
+        self.moments.update(self.returns[:, :, None], valid)
+        scaled = rewards / np.sqrt(self.moments.var[:, :1] + _EPSILON)
+        self.returns = np.where(terminated, 0.0, self.returns)
+        return np.clip(scaled, -_CLIP, _CLIP)

@@ -1,0 +1,450 @@
+"""Proximal policy optimization (Schulman et al. 2017) for a population of learners.
+
+Three steps, each of which gives tensors: `PPO.rollout` collects experience, `gae` turns it into
+advantages, `PPO.update` learns from them. The order of operations is that of
+Stable-Baselines3's PPO (``ppo.py``, ``train``).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clrl.agents.actor_critic import Actions, ActorCritic, MakeNetwork, actions_of
+from clrl.agents.normalize import ObservationNormalizer, RewardNormalizer
+from clrl.agents.optim.rule import UpdateRule
+from clrl.agents.options import PPOOptions
+from clrl.agents.population import Forward, Population
+from clrl.errors import UsageError, shown
+from clrl.seeding import derived_seed, numpy_generator
+
+PROBE = 2000
+"""Observations that are kept for diagnostics."""
+
+
+@dataclass
+class Rollout:
+    """Experience of all members: [members, steps, environments, ...].
+
+    Attributes:
+        observations: what was seen before each step.
+        actions: what was done, as the policy drew it.
+        log_probs: their log-probability or log-density.
+        values: of the observations.
+        rewards: for learning: scaled, and normalised where asked for.
+        terminated: the episode ended with this step.
+        truncated: the episode was cut after this step.
+        valid: the step was one; false where it only reset an environment.
+        last_values: [members, environments], of the observations after the last step.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    log_probs: Tensor
+    values: Tensor
+    rewards: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    valid: Tensor
+    last_values: Tensor
+
+
+def gae(rollout: Rollout, gamma: float, gae_lambda: float) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimates (Schulman et al. 2016).
+
+    A terminated episode has no future; a truncated one has that of its last observation, which
+    with next-step autoreset is the next row. Neither lets later advantages through, and the row
+    that only resets has none.
+
+    Args:
+        rollout: experience.
+        gamma: discount.
+        gae_lambda: decay.
+
+    Returns:
+        Advantages and returns (advantages plus values), each [members, steps, environments].
+    """
+    advantages = torch.zeros_like(rollout.values)
+    following = rollout.last_values
+    running = torch.zeros_like(following)
+    for step in reversed(range(rollout.values.shape[1])):
+        alive = (~rollout.terminated[:, step]).to(following.dtype)
+        goes_on = (~(rollout.terminated | rollout.truncated)[:, step]).to(following.dtype)
+        delta = rollout.rewards[:, step] + gamma * alive * following - rollout.values[:, step]
+        running = delta + gamma * gae_lambda * goes_on * running
+        running = running * rollout.valid[:, step]
+        advantages[:, step] = running
+        following = rollout.values[:, step]
+    return advantages, advantages + rollout.values
+
+
+def make_loss(actions: Actions, options: PPOOptions) -> Callable[..., Any]:
+    """The loss of one learner on one minibatch; see `Population`.
+
+    Its terms: the clipped surrogate objective, the squared error of the values (clipped around
+    the old ones where asked for), and the entropy bonus. The approximate KL divergence is the
+    estimator ``mean(ratio - 1 - log ratio)`` (Schulman 2020, "Approximating KL divergence").
+    """
+
+    def mean(values: Tensor, weights: Tensor) -> Tensor:
+        return (values * weights).sum() / weights.sum().clamp(min=1.0)
+
+    def loss(
+        forward: Forward,
+        observations: Tensor,
+        taken: Tensor,
+        old_log_probs: Tensor,
+        old_values: Tensor,
+        advantages: Tensor,
+        returns: Tensor,
+        weights: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        outputs, parameters, values = forward(observations)
+        if options.normalize_advantages == "minibatch":
+            advantages = standardised(advantages, weights)
+        log_ratio = actions.log_prob(outputs, parameters, taken) - old_log_probs
+        ratio = log_ratio.exp()
+        near = ratio.clamp(1 - options.clip_range, 1 + options.clip_range)
+        policy_loss = -mean(torch.minimum(advantages * ratio, advantages * near), weights)
+        if options.clip_value is not None:
+            bound = options.clip_value
+            values = old_values + (values - old_values).clamp(-bound, bound)
+        error = returns - values
+        value_loss = mean(error * error, weights)
+        entropy = mean(actions.entropy(outputs, parameters), weights)
+        total = (
+            policy_loss
+            - options.entropy_coefficient * entropy
+            + options.value_coefficient * value_loss
+        )
+        with torch.no_grad():
+            moved = ((ratio - 1).abs() > options.clip_range).to(ratio.dtype)
+            named = {
+                "policy_loss": policy_loss,
+                "value_loss": value_loss,
+                "entropy": entropy,
+                "approx_kl": mean(ratio - 1 - log_ratio, weights),
+                "clip_fraction": mean(moved, weights),
+            }
+        return total, named
+
+    return loss
+
+
+def standardised(advantages: Tensor, weights: Tensor) -> Tensor:
+    """Advantages [...] with mean 0 and deviation 1 where the weight is 1, as SB3 has them."""
+    count = weights.sum(dim=-1, keepdim=True)
+    mean = (advantages * weights).sum(dim=-1, keepdim=True) / count.clamp(min=1.0)
+    apart = (advantages - mean) * weights
+    variance = (apart * apart).sum(dim=-1, keepdim=True) / (count - 1).clamp(min=1.0)
+    return (advantages - mean) / (variance.sqrt() + 1e-8)
+
+
+class PPO:
+    """A population of PPO learners.
+
+    Args:
+        seeds: one a member.
+        observation_space: of one environment: a Box with one axis.
+        action_space: of one environment.
+        make_network: makes actor and critic; see `ActorCritic`.
+        rule: how parameters are updated.
+        options: see `PPOOptions`.
+        chunk_size: see `Population`.
+
+    Raises:
+        UsageError: spaces that PPO cannot do with, or a batch size that does not divide.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        make_network: MakeNetwork,
+        rule: UpdateRule,
+        options: PPOOptions,
+        chunk_size: int | None = None,
+    ) -> None:
+        if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
+            raise UsageError(
+                f"observations: expected a Box with one axis, got {shown(observation_space)}"
+            )
+        size = options.num_envs * options.num_steps
+        if size % options.batch_size:
+            raise UsageError(
+                f"agent.batch_size: expected a divisor of num_envs * num_steps ({size}), "
+                f"got {options.batch_size}"
+            )
+
+        def generators(purpose: str) -> list[torch.Generator]:
+            return [torch.Generator().manual_seed(derived_seed(s, purpose)) for s in seeds]
+
+        self.options = options
+        self.seeds = list(seeds)
+        self.actions = actions_of(action_space)
+        self._make = functools.partial(
+            ActorCritic,
+            len(observation_space.low),
+            self.actions,
+            make_network,
+            options.shared,
+            options.log_std,
+        )
+        self.population = Population(
+            [self._make(generator) for generator in generators("network")],
+            make_loss(self.actions, options),
+            rule,
+            generators("update"),
+            1 if options.reset_at_change else chunk_size,
+            options.max_grad_norm,
+            None if options.target_kl is None else ("approx_kl", 1.5 * options.target_kl),
+        )
+        # Each member's task at the end of the last rollout, and that of its networks.
+        self._tasks = np.zeros(len(self.seeds), np.int64)
+        self._tasks_of_networks = self._tasks.copy()
+        self._noise = [numpy_generator(seed, "ppo/actions") for seed in seeds]
+        self._order = [numpy_generator(seed, "ppo/order") for seed in seeds]
+        members, lanes = len(self.seeds), options.num_envs
+        self._observations = self._rewards = None
+        if options.normalize_observations:
+            self._observations = ObservationNormalizer(members, len(observation_space.low))
+        if options.normalize_rewards:
+            self._rewards = RewardNormalizer(members, lanes, options.gamma)
+        self._act = self.population.compiled(self._decide)
+
+    def act(self, observations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Decide for every environment of every member.
+
+        Args:
+            observations: [members, environments, observation size].
+            noise: [members, environments, ``actions.noise_size``].
+
+        Returns:
+            Actions [members, environments, width], their log-probabilities and the values of
+            the observations, [members, environments] each.
+        """
+        taken, log_probs, values = self._act(observations, noise)
+        return taken, log_probs, values
+
+    def _decide(self, forward: Forward, observations: Tensor, noise: Tensor) -> Any:
+        outputs, parameters, values = forward(observations)
+        taken = self.actions.sample(outputs, parameters, noise)
+        return taken, self.actions.log_prob(outputs, parameters, taken), values
+
+    def reset(self, observations: NDArray[Any]) -> None:
+        """Begin with the environments' first observations, [lanes, observation size]."""
+        self._ended = np.zeros(len(observations), np.bool_)
+        self._present = self._seen(observations)
+        self._latest = self._present
+
+    def _seen(self, observations: NDArray[Any]) -> Tensor:
+        """Observations as the networks get them, [members, environments, size]."""
+        members = len(self.seeds)
+        rows = observations.reshape(members, self.options.num_envs, -1)
+        if self._observations is not None:
+            rows = self._observations(rows)
+        return torch.from_numpy(np.array(rows, np.float32))  # the environment may reuse its own
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Steps that one learner takes, all its environments together, between two updates."""
+        return self.options.num_envs * self.options.num_steps
+
+    def iterate(
+        self,
+        envs: VectorEnv[Any, Any, Any],
+        watch: Callable[..., None],
+        remaining: float,
+    ) -> dict[str, Tensor]:
+        """Collect one rollout and learn from it.
+
+        Args:
+            envs: see `rollout`.
+            watch: see `rollout`.
+            remaining: the share of the run that is left, from 1 to 0.
+
+        Returns:
+            What to record of each member, [members].
+        """
+        if self.options.anneal_lr:
+            self.population.scale_rates(remaining)
+        rollout = self.rollout(envs, watch)
+        self._keep(rollout)
+        values = self.update(rollout)
+        self.population.freeze_diverged(values.pop("losses"))
+        if self.options.reset_at_change:
+            changed = np.flatnonzero(self._tasks != self._tasks_of_networks)
+            self._tasks_of_networks = self._tasks.copy()
+            self.population.restart(changed.tolist(), self._fresh)
+        return values
+
+    def _fresh(self, member: int) -> ActorCritic:
+        purpose = f"network/task-{self._tasks[member]}"
+        seed = derived_seed(self.seeds[member], purpose)
+        return self._make(torch.Generator().manual_seed(seed))
+
+    def probe(self, examples: int) -> Tensor:
+        """The latest observations, as the networks got them, [members, examples, size]."""
+        return self._latest[:, -examples:]
+
+    def _keep(self, rollout: Rollout) -> None:
+        seen = rollout.observations.flatten(1, 2)
+        self._latest = torch.cat([self._latest, seen], dim=1)[:, -PROBE:]
+
+    def rollout(
+        self, envs: VectorEnv[Any, Any, Any], watch: Callable[..., None] = lambda *_: None
+    ) -> Rollout:
+        """Step all environments ``num_steps`` times.
+
+        Args:
+            envs: lanes of all members, those of a member side by side; next-step autoreset.
+            watch: called after each step with rewards, whether each lane's episode has ended,
+                whether the step was one, and the step's info.
+        """
+        options, members = self.options, len(self.seeds)
+        steps, lanes = options.num_steps, options.num_envs
+        noise = np.empty((members, steps, lanes, self.actions.noise_size), np.float32)
+        for rng, own in zip(self._noise, noise, strict=True):
+            self.actions.noise(rng, own)
+        drawn = torch.from_numpy(noise)
+        rows: list[tuple[Tensor, ...]] = []
+        rewards = np.empty((steps, members, lanes), np.float32)
+        flags = np.empty((3, steps, members, lanes), np.bool_)
+        for step in range(steps):
+            taken, log_probs, values = self.act(self._present, drawn[:, step])
+            valid = ~self._ended
+            observations, reward, terminated, truncated, info = envs.step(
+                self.actions.to_environment(taken.flatten(0, 1).numpy())
+            )
+            rows.append((self._present, taken, log_probs, values))
+            self._ended = terminated | truncated
+            watch(reward, self._ended, valid, info)
+            if "task" in info:
+                self._tasks = info["task"].reshape(members, lanes).min(axis=1)
+            for place, flag in zip(flags[:, step], (terminated, truncated, valid), strict=True):
+                place[:] = flag.reshape(members, lanes)
+            reward = reward.reshape(members, lanes) * options.reward_scale
+            if self._rewards is not None:
+                reward = self._rewards(reward, flags[2, step], flags[0, step])
+            rewards[step] = reward
+            self._present = self._seen(observations)
+        observed, actions, log_probs, values = (
+            torch.stack(column, 1) for column in zip(*rows, strict=True)
+        )
+        _, _, last_values = self.act(self._present, torch.zeros_like(drawn[:, 0]))
+        terminated, truncated, valid = torch.from_numpy(flags).transpose(1, 2)
+        return Rollout(
+            observed,
+            actions,
+            log_probs,
+            values,
+            torch.from_numpy(rewards).transpose(0, 1),
+            terminated,
+            truncated,
+            valid,
+            last_values,
+        )
+
+    def update(self, rollout: Rollout, orders: NDArray[Any] | None = None) -> dict[str, Tensor]:
+        """Learn from a rollout.
+
+        Args:
+            rollout: experience.
+            orders: [members, epochs, transitions], in which order transitions are taken, each
+                number being ``environment * num_steps + step``; drawn unless given.
+
+        Returns:
+            The means over the update's minibatches of the terms of the loss, and
+            ``explained_variance``, [members] each; and ``"losses"`` [members, minibatches].
+        """
+        options = self.options
+        advantages, returns = gae(rollout, options.gamma, options.gae_lambda)
+        weights = rollout.valid.to(advantages.dtype)
+        flat = [
+            # As SB3 has them: all steps of the first environment, then of the next.
+            value.transpose(1, 2).flatten(1, 2)
+            for value in (
+                rollout.observations,
+                rollout.actions,
+                rollout.log_probs,
+                rollout.values,
+                advantages,
+                returns,
+                weights,
+            )
+        ]
+        if options.normalize_advantages == "batch":
+            flat[4] = standardised(flat[4], flat[6])
+        if orders is None:
+            orders = np.stack([self._orders() for _ in range(options.epochs)], axis=1)
+        # All epochs at once only where that is needed: the batches take memory.
+        once = options.epochs if options.target_kl is not None else 1
+        results: list[dict[str, Tensor]] = []
+        for epoch in range(0, options.epochs, once):
+            order = orders[:, epoch : epoch + once].reshape(len(orders), -1)
+            index = torch.from_numpy(np.ascontiguousarray(order))
+            batches = [_taken(value, index, options.batch_size) for value in flat]
+            results.append(self.population.learn(*batches))
+        joined = {key: torch.cat([one[key] for one in results], dim=1) for key in results[0]}
+        counted = joined.pop("counted", torch.ones_like(joined["loss"]))
+        values = {key: value.sum(dim=1) / counted.sum(dim=1) for key, value in joined.items()}
+        spread = _variance(flat[5], flat[6])
+        error = _variance(flat[5] - flat[3], flat[6])
+        values["explained_variance"] = torch.where(spread > 0, 1 - error / spread, torch.nan)
+        return {**values, "losses": joined["loss"]}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides the learners' future, given that of their environments."""
+        normalizers = [self._observations, self._rewards]
+        return {
+            "population": self.population.state_dict(),
+            "noise": [rng.bit_generator.state for rng in self._noise],
+            "order": [rng.bit_generator.state for rng in self._order],
+            "normalizers": [one and one.state_dict() for one in normalizers],
+            "present": self._present,
+            "latest": self._latest,
+            "tasks": [self._tasks.tolist(), self._tasks_of_networks.tolist()],
+            "ended": torch.from_numpy(self._ended),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.population.load_state_dict(state["population"])
+        for rngs, saved in ((self._noise, state["noise"]), (self._order, state["order"])):
+            for rng, bits in zip(rngs, saved, strict=True):
+                rng.bit_generator.state = bits
+        normalizers = [self._observations, self._rewards]
+        for one, saved in zip(normalizers, state["normalizers"], strict=True):
+            if one is not None:
+                one.load_state_dict(saved)
+        self._present = state["present"].clone()
+        self._latest = state["latest"].clone()
+        self._tasks, self._tasks_of_networks = map(np.array, state["tasks"])
+        self._ended = state["ended"].numpy().copy()
+
+    def _orders(self) -> NDArray[Any]:
+        size = self.options.num_envs * self.options.num_steps
+        return np.stack([rng.permutation(size) for rng in self._order])
+
+
+def _taken(values: Tensor, index: Tensor, batch_size: int) -> Tensor:
+    """[members, transitions, ...] -> [members, minibatches, batch, ...] in the given order."""
+    rows = torch.stack([own[order] for own, order in zip(values, index, strict=True)])
+    return rows.view(len(rows), -1, batch_size, *rows.shape[2:])
+
+
+def _variance(values: Tensor, weights: Tensor) -> Tensor:
+    count = weights.sum(dim=1)
+    mean = (values * weights).sum(dim=1) / count
+    apart = (values - mean.unsqueeze(1)) * weights
+    return (apart * apart).sum(dim=1) / count

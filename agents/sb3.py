@@ -1,0 +1,667 @@
+"""Stable-Baselines3's algorithms as learners: our update rules and metrics on its networks.
+
+Stable-Baselines3 collects experience and computes losses; here its optimizers are replaced by an
+update rule, and its networks get the declaration of hidden layers that unit-level rules and unit
+metrics read. A learner is one seed: Stable-Baselines3 knows of no populations.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import functools
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import stable_baselines3 as sb3
+import torch
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor, SACPolicy
+from torch import Tensor, nn
+
+from clrl.agents.actor_critic import ACTOR_GAIN, CRITIC_GAIN
+from clrl.agents.networks import ELU, HiddenLayer, Network, Sigmoid, Swish
+from clrl.agents.optim.base import compose
+from clrl.agents.optim.rule import UpdateRule, make_base
+from clrl.agents.options import (
+    MLPOptions,
+    SB3A2COptions,
+    SB3Options,
+    SB3PPOOptions,
+    SB3TD3Options,
+)
+from clrl.errors import UsageError
+from clrl.options import as_keywords
+from clrl.seeding import derived_seed
+
+Array = NDArray[Any]
+Watch = Callable[[Array, Array, Array, Mapping[str, Any]], None]
+"""Takes a step's observations, rewards, ends of episodes and info; see `Lanes`."""
+
+_ACTIVATIONS: dict[str, Callable[[MLPOptions], Callable[[], nn.Module]]] = {
+    "relu": lambda _: nn.ReLU,
+    "leaky-relu": lambda options: functools.partial(nn.LeakyReLU, options.leaky_slope),
+    "tanh": lambda _: nn.Tanh,
+    "sigmoid": lambda _: Sigmoid,
+    "elu": lambda _: ELU,
+    "swish": lambda _: Swish,
+}
+
+
+class Diverged(Exception):
+    """A learner's outputs or gradients are not finite any more."""
+
+
+@contextlib.contextmanager
+def own_generators() -> Iterator[None]:
+    """Leave the process's global generators as they were.
+
+    Stable-Baselines3 seeds and draws from those of Python, NumPy and torch. A learner is made and
+    trained inside of this, so that nothing but its seed decides what it draws, and nobody else
+    notices.
+    """
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Hidden layers in a row, as Stable-Baselines3 lays them out: linear, activation, linear, ...
+
+    Attributes:
+        part: of the network, for the tags of metrics.
+        path: the ``nn.Sequential`` that holds them.
+        output: the linear map after the last activation.
+        prefix: of the layers' names, where a part has several stacks.
+    """
+
+    part: str
+    path: str
+    output: str
+    prefix: str = ""
+
+
+class PolicyView(Network):
+    """Modules of a Stable-Baselines3 policy as one network with declared hidden layers.
+
+    The modules are the policy's own, not copies.
+
+    Args:
+        modules: name to module; parameters are named ``NAME.…``.
+        stacks: where the hidden layers are.
+        options: how the policy was made.
+        forward: runs every stack on observations.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        stacks: Sequence[_Stack],
+        options: MLPOptions,
+        forward: Callable[[Tensor], None],
+    ) -> None:
+        super().__init__()
+        for name, module in modules.items():
+            self.add_module(name, module)
+        self.stacks = tuple(stacks)
+        self._options = options
+        self._forward = forward
+        self.hidden_layers = tuple(
+            layer for stack in stacks for layer in self._layers(stack, len(options.widths))
+        )
+
+    def _layers(self, stack: _Stack, depth: int) -> Iterator[HiddenLayer]:
+        place = "" if stack.part == "network" else f"{stack.part}/"
+        for i in range(depth):
+            yield HiddenLayer(
+                name=f"{place}{stack.prefix}layer_{i + 1}",
+                incoming=f"{stack.path}.{2 * i}",
+                activation=f"{stack.path}.{2 * i + 1}",
+                outgoing=stack.output if i + 1 == depth else f"{stack.path}.{2 * i + 2}",
+                function=self._options.activation,
+            )
+
+    def forward(self, observations: Tensor) -> None:
+        """Run every stack on observations [examples, ...]; its outputs are not wanted."""
+        self._forward(observations)
+
+    def part_of(self, name: str) -> str:
+        """``actor`` or ``critic``, or ``network`` where there is one; see `Network.part_of`."""
+        for stack in self.stacks:
+            if name.startswith((f"{stack.path}.", f"{stack.output}.")):
+                return stack.part
+        return self.stacks[0].part  # the spread of actions that no observation decides
+
+    def fresh(self, name: str, generator: torch.Generator) -> Tensor:
+        """A new draw of one parameter, as Stable-Baselines3 initialises it; see `Network.fresh`."""
+        shape = self.get_parameter(name).shape
+        module, _, kind = name.rpartition(".")
+        if kind == "log_std":
+            return torch.zeros(shape)
+        if self._options.init == "torch":
+            bound = 1 / math.sqrt(self.get_parameter(f"{module}.weight").shape[1])
+            return torch.empty(shape).uniform_(-bound, bound, generator=generator)
+        if kind == "bias":
+            return torch.zeros(shape)
+        gain = math.sqrt(2)
+        if any(module == stack.output for stack in self.stacks):
+            gain = ACTOR_GAIN if self.part_of(name) == "actor" else CRITIC_GAIN
+        return nn.init.orthogonal_(torch.empty(shape), gain, generator=generator)
+
+
+class Lanes(VecEnv):
+    """A Gymnasium vector environment as Stable-Baselines3 takes it.
+
+    A lane that ends is reset in the same step, so that every step is experience.
+
+    Args:
+        envs: without autoreset.
+        seeds: of the lanes, for the first reset.
+        watch: called after each step, with the observations that come next and the info of the
+            step, where ``info["task"]`` [lanes] is the task in which it was taken.
+    """
+
+    def __init__(self, envs: VectorEnv[Any, Any, Any], seeds: Sequence[int], watch: Watch) -> None:
+        self._envs = envs
+        self._first_seeds: list[int] | None = list(seeds)
+        self._watch = watch
+        super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
+
+    def reset(self) -> Array:
+        """Begin an episode in every lane; observations [lanes, ...]."""
+        observations: Array
+        observations, _ = self._envs.reset(seed=self._first_seeds)  # type: ignore[arg-type]
+        self._first_seeds = None
+        return observations
+
+    def step_async(self, actions: Array) -> None:
+        """Take the actions of the next step."""
+        self._actions = actions
+
+    def step_wait(self) -> tuple[Array, Array, Array, list[dict[str, Any]]]:
+        """Step all lanes: observations, rewards, ends of episodes, and each lane's info."""
+        observations, rewards, terminated, truncated, info = self._envs.step(self._actions)
+        ended = terminated | truncated
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if ended.any():
+            for lane in np.flatnonzero(ended):
+                infos[lane]["terminal_observation"] = observations[lane].copy()
+                infos[lane]["TimeLimit.truncated"] = bool(truncated[lane] and not terminated[lane])
+            observations, _ = self._envs.reset(options={"reset_mask": ended})
+        self._watch(observations, rewards, ended, info)
+        return observations, np.array(rewards, np.float32), ended, infos
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._envs.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """An attribute of the vector environment, once a lane."""
+        return [getattr(self._envs, attr_name)] * self.num_envs
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Not to be had: lanes are no environments of their own."""
+        raise NotImplementedError
+
+    def env_method(self, method_name: str, *args: Any, **options: Any) -> list[Any]:
+        """Not to be had: lanes are no environments of their own."""
+        raise NotImplementedError
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """No lane is wrapped."""
+        return [False] * self.num_envs
+
+
+class _Means(Logger):
+    """Means of what an algorithm logs of its training, over the calls since the last look."""
+
+    _LEFT_OUT = ("n_updates", "learning_rate", "clip_range", "clip_range_vf")
+
+    def __init__(self) -> None:
+        super().__init__(folder=None, output_formats=[])
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    def record(self, key: str, value: Any, exclude: Any = None) -> None:
+        """Take one value in, where it is of the training and no setting."""
+        group, _, name = key.rpartition("/")
+        if group == "train" and name not in self._LEFT_OUT:
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (total + float(value), count + 1)
+
+    def dump(self, step: int = 0) -> None:
+        """Keep everything."""
+
+    def take(self) -> dict[str, float]:
+        """The means; starts anew."""
+        means = {name: total / count for name, (total, count) in self._sums.items()}
+        self._sums = {}
+        return means
+
+
+class Learner(abc.ABC):
+    """One Stable-Baselines3 learner. To be made and trained inside `own_generators`.
+
+    It has what `clrl.diagnostics.Diagnostics` asks of a population, being one of a single
+    member.
+
+    Gradients are looked at in the optimizer, before they are bounded: the algorithm itself is
+    given no bound, and ``max_grad_norm`` is applied there by the same function of torch. What is
+    measured is the gradient of the last step of each optimizer.
+
+    Args:
+        seed: everything random follows from it.
+        envs: the learner's own, without autoreset.
+        network: the shape of every network.
+        rule: how parameters are updated; one optimizer each for actor and critic where the
+            algorithm has two.
+        options: of the algorithm.
+        watch: see `Lanes`.
+
+    Attributes:
+        model: the Stable-Baselines3 algorithm.
+        network: what it trains, targets apart.
+        safe_parameters: the parameters at the last `mark_safe`: name to [1, *shape].
+
+    Raises:
+        UsageError: the algorithm cannot do with these spaces, network or options.
+    """
+
+    algorithm: ClassVar[type[BaseAlgorithm]]
+    action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]]
+    policy: ClassVar[Any] = "MlpPolicy"
+    inits: ClassVar[tuple[str, ...]] = ("torch",)
+
+    def __init__(
+        self,
+        seed: int,
+        envs: VectorEnv[Any, Any, Any],
+        network: MLPOptions,
+        rule: UpdateRule,
+        options: SB3Options,
+        watch: Watch = lambda *_: None,
+    ) -> None:
+        self._check_network(network)
+        self._check_spaces(envs.single_observation_space, envs.single_action_space)
+        self._network_options = network
+        lanes = [derived_seed(seed, f"env/{i}") for i in range(options.num_envs)]
+        settings = self._settings(options, envs.single_action_space)
+        self._bound = settings.get("max_grad_norm", math.inf)
+        if "max_grad_norm" in settings:
+            settings["max_grad_norm"] = math.inf
+        self.model: Any = self.algorithm(
+            self.policy,
+            Lanes(envs, lanes, watch),
+            learning_rate=_learning_rate(rule),
+            policy_kwargs=self._policy_options(network),
+            seed=derived_seed(seed, "sb3") % 2**32,  # NumPy's global generator takes no more
+            device="cpu",
+            **settings,
+        )
+        self._logger = _Means()
+        self.model.set_logger(self._logger)
+        self.network = self._view(self._modules(), self._stacks(len(network.widths)))
+        self._gradients: dict[str, Tensor] = {}
+        for owner, part, names in self._owners():
+            purpose = f"update/{part}" if part else "update"
+            generator = torch.Generator().manual_seed(derived_seed(seed, purpose))
+            owner.optimizer = self._optimizer(rule, names, generator)
+        for stack in self.network.stacks:
+            self.network.get_submodule(stack.output).register_forward_hook(_check_finite)
+        self.mark_safe()
+
+    def learn(self, steps: int, callback: BaseCallback) -> None:
+        """Train for at least so many steps of one environment.
+
+        Raises:
+            Diverged: outputs are not finite, or the norm of a gradient.
+        """
+        self.model.learn(total_timesteps=steps, callback=callback)
+
+    def losses(self) -> dict[str, float]:
+        """Means of what the algorithm logged of its training since the last call.
+
+        Stable-Baselines3's names, but for those that `clrl.agents.ppo.PPO` has as well:
+        ``policy_loss``, and ``entropy`` in place of its negative. ``approx_kl`` is of an
+        update's last epoch, and PPO's ``loss`` of its last minibatch.
+        """
+        means = self._logger.take()
+        if "policy_gradient_loss" in means:
+            means["policy_loss"] = means.pop("policy_gradient_loss")
+        if "entropy_loss" in means:
+            means["entropy"] = -means.pop("entropy_loss")
+        return means
+
+    def parameters(self) -> dict[str, Tensor]:
+        """The parameters: name to a view [1, *shape]."""
+        return {
+            name: value.detach().unsqueeze(0) for name, value in self.network.named_parameters()
+        }
+
+    def gradient_views(self) -> dict[str, Tensor]:
+        """The gradients of each optimizer's last step, not bounded: name to [1, *shape].
+
+        Parameters that have not been trained yet are left out.
+        """
+        return {name: value.unsqueeze(0) for name, value in self._gradients.items()}
+
+    def mark_safe(self) -> None:
+        """Remember the present parameters, as those from which weights have changed next time."""
+        self.safe_parameters = {name: value.clone() for name, value in self.parameters().items()}
+
+    def features(self, member: int, inputs: Tensor) -> dict[str, Tensor]:
+        """Hidden activations.
+
+        Critics that take actions are given those that the actor would take, without noise.
+
+        Args:
+            member: 0.
+            inputs: observations [examples, ...].
+
+        Returns:
+            Hidden layer name to activations [examples, features].
+        """
+        features: dict[str, Tensor] = {}
+        with contextlib.ExitStack() as stack, torch.no_grad():
+            for layer in self.network.hidden_layers:
+
+                def keep(_: Any, __: Any, output: Tensor, name: str = layer.name) -> None:
+                    features[name] = output
+
+                module = self.network.get_submodule(layer.activation)
+                stack.callback(module.register_forward_hook(keep).remove)
+            self.network(inputs)
+        return features
+
+    def _view(self, modules: Mapping[str, nn.Module], stacks: Sequence[_Stack]) -> PolicyView:
+        return PolicyView(modules, stacks, self._network_options, self._forward)
+
+    def _optimizer(
+        self, rule: UpdateRule, names: Sequence[str], generator: torch.Generator
+    ) -> torch.optim.Optimizer:
+        """The rule on some of the modules, with a look at gradients before each step."""
+        modules = {name: module for name, module in self._modules().items() if name in names}
+        stacks = [one for one in self.network.stacks if one.path.partition(".")[0] in names]
+        view = self._view(modules, stacks)
+        parameters = dict(view.named_parameters())
+        base = make_base(rule, list(parameters.values()), [generator])
+        addons = [functools.partial(addon, **options) for addon, options in rule.addons]
+        optimizer = compose(view, base, addons, generator)
+
+        def before_step(*_: Any) -> None:
+            for name, parameter in parameters.items():
+                if parameter.grad is not None:
+                    self._gradients[name] = parameter.grad.clone()
+            norm = nn.utils.clip_grad_norm_(parameters.values(), self._bound)
+            if not norm.isfinite():
+                raise Diverged
+
+        optimizer.register_step_pre_hook(before_step)
+        return optimizer
+
+    def _check_network(self, network: MLPOptions) -> None:
+        """Refuse what Stable-Baselines3 cannot build.
+
+        Raises:
+            UsageError: there is something.
+        """
+        name = f"sb3:{type(self).__name__}"
+        if network.activation not in _ACTIVATIONS:
+            raise UsageError(
+                f"network.activation: {name} has no {network.activation}; expected one of "
+                f"{', '.join(_ACTIVATIONS)}"
+            )
+        if network.layer_norm:
+            raise UsageError(f"network.layer_norm: {name} has none; expected false")
+        if network.init not in self.inits:
+            raise UsageError(
+                f"network.init: {name} cannot start from {network.init}; expected "
+                f"{' or '.join(self.inits)}"
+            )
+
+    def _check_spaces(self, observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
+        if not isinstance(observations, spaces.Box) or len(observations.shape) != 1:
+            raise UsageError(f"observations: expected a Box with one axis, got {observations}")
+        fits = isinstance(actions, self.action_spaces)
+        if isinstance(actions, spaces.Box):
+            bounded = np.isfinite(actions.low).all() and np.isfinite(actions.high).all()
+            fits = fits and len(actions.shape) == 1 and bool(bounded)
+        elif isinstance(actions, spaces.Discrete | spaces.MultiDiscrete):
+            fits = fits and not np.any(actions.start)
+        if not fits:
+            kinds = " or ".join(
+                "Box with one axis and finite bounds" if kind is spaces.Box else kind.__name__
+                for kind in self.action_spaces
+            )
+            raise UsageError(f"actions: sb3:{type(self).__name__} expected {kinds}, got {actions}")
+
+    def _policy_options(self, network: MLPOptions) -> dict[str, Any]:
+        return {
+            "net_arch": list(network.widths),
+            "activation_fn": _ACTIVATIONS[network.activation](network),
+        }
+
+    def _settings(self, options: Any, actions: spaces.Space[Any]) -> dict[str, Any]:
+        """The options as the algorithm's constructor takes them.
+
+        Raises:
+            UsageError: they do not go together.
+        """
+        settings = as_keywords(options)
+        del settings["num_envs"]
+        return settings
+
+    @abc.abstractmethod
+    def _modules(self) -> dict[str, nn.Module]:
+        """The trained modules, by name."""
+
+    @abc.abstractmethod
+    def _stacks(self, depth: int) -> list[_Stack]:
+        """Where the hidden layers are, that many in a row."""
+
+    @abc.abstractmethod
+    def _owners(self) -> list[tuple[Any, str, list[str]]]:
+        """Whatever has an optimizer: the object, which part it is of, its modules' names.
+
+        The part is empty where there is one optimizer for all.
+        """
+
+    @abc.abstractmethod
+    def _forward(self, observations: Tensor) -> None:
+        """Run every stack, without drawing anything."""
+
+
+def _check_finite(_module: Any, _inputs: Any, output: Tensor) -> None:
+    if not output.isfinite().all():
+        raise Diverged
+
+
+def _learning_rate(rule: UpdateRule) -> float:
+    """The rule's step size, which Stable-Baselines3 sets anew before every update."""
+    parameter = torch.zeros(1, requires_grad=True)
+    base = make_base(rule, [parameter], [torch.Generator()])
+    return float(base.param_groups[0].get("lr", 0.0))
+
+
+class _OnPolicy(Learner):
+    """PPO and A2C: actor and critic side by side, one optimizer for both."""
+
+    action_spaces = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete)
+    inits = ("torch", "orthogonal")
+
+    def _policy_options(self, network: MLPOptions) -> dict[str, Any]:
+        return {
+            **super()._policy_options(network),
+            "ortho_init": network.init == "orthogonal",
+        }
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"policy": self.model.policy}
+
+    def _stacks(self, depth: int) -> list[_Stack]:
+        inside = "policy.mlp_extractor"
+        return [
+            _Stack("actor", f"{inside}.policy_net", "policy.action_net"),
+            _Stack("critic", f"{inside}.value_net", "policy.value_net"),
+        ]
+
+    def _owners(self) -> list[tuple[Any, str, list[str]]]:
+        return [(self.model.policy, "", ["policy"])]
+
+    def _forward(self, observations: Tensor) -> None:
+        self.model.policy.get_distribution(observations)
+        self.model.policy.predict_values(observations)
+
+
+class PPO(_OnPolicy):
+    """Stable-Baselines3's PPO; see `Learner`."""
+
+    algorithm = sb3.PPO
+
+    def _settings(self, options: SB3PPOOptions, actions: spaces.Space[Any]) -> dict[str, Any]:
+        size = options.num_envs * options.n_steps
+        if size % options.batch_size:
+            raise UsageError(
+                f"agent.batch_size: expected a divisor of num_envs * n_steps ({size}), "
+                f"got {options.batch_size}"
+            )
+        if options.normalize_advantage and options.batch_size == 1:
+            raise UsageError("agent.batch_size: expected at least 2 to normalize advantages, got 1")
+        return super()._settings(options, actions)
+
+
+class A2C(_OnPolicy):
+    """Stable-Baselines3's A2C; see `Learner`."""
+
+    algorithm = sb3.A2C
+
+    def _settings(self, options: SB3A2COptions, actions: spaces.Space[Any]) -> dict[str, Any]:
+        if options.normalize_advantage and options.num_envs * options.n_steps == 1:
+            raise UsageError("agent.n_steps: expected at least 2 to normalize advantages, got 1")
+        return super()._settings(options, actions)
+
+
+class DQN(Learner):
+    """Stable-Baselines3's DQN, its Q network being the part ``network``; see `Learner`."""
+
+    algorithm = sb3.DQN
+    action_spaces = (spaces.Discrete,)
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"q_net": self.model.q_net}
+
+    def _stacks(self, depth: int) -> list[_Stack]:
+        return [_Stack("network", "q_net.q_net", f"q_net.q_net.{2 * depth}")]
+
+    def _owners(self) -> list[tuple[Any, str, list[str]]]:
+        return [(self.model.policy, "", ["q_net"])]
+
+    def _forward(self, observations: Tensor) -> None:
+        self.model.q_net(observations)
+
+
+class _TwinCritics(Learner):
+    """SAC and TD3: an actor and two critics, an optimizer for the one and one for both others."""
+
+    action_spaces = (spaces.Box,)
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"actor": self.model.actor, "critic": self.model.critic}
+
+    def _stacks(self, depth: int) -> list[_Stack]:
+        return [
+            self._actor(depth),
+            *(
+                _Stack("critic", f"critic.qf{i}", f"critic.qf{i}.{2 * depth}", f"q{i + 1}_")
+                for i in range(2)
+            ),
+        ]
+
+    @abc.abstractmethod
+    def _actor(self, depth: int) -> _Stack:
+        """Where the actor's hidden layers are."""
+
+    def _owners(self) -> list[tuple[Any, str, list[str]]]:
+        return [(getattr(self.model, part), part, [part]) for part in ("actor", "critic")]
+
+    def _forward(self, observations: Tensor) -> None:
+        self.model.critic(observations, self.model.actor(observations, deterministic=True))
+
+
+class _JoinedActor(Actor):
+    """SAC's actor with mean and spread of actions from one linear map.
+
+    Stable-Baselines3 has a map for each, so that a hidden unit has two sets of outgoing
+    weights. Here they are the rows of one; they start from the same numbers and compute the
+    same.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        two: list[Any] = [self.mu, self.log_std]
+        del self.mu, self.log_std
+        inputs, outputs = two[0].in_features, sum(one.out_features for one in two)
+        self.heads = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
+        with torch.no_grad():
+            self.heads.weight.copy_(torch.cat([one.weight for one in two]))
+            self.heads.bias.copy_(torch.cat([one.bias for one in two]))
+
+    def get_action_dist_params(self, obs: Any) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Mean and bounded logarithm of the spread, [examples, actions] each."""
+        latent = self.latent_pi(self.extract_features(obs, self.features_extractor))
+        mean, log_std = self.heads(latent).chunk(2, dim=-1)
+        return mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX), {}
+
+
+class _JoinedPolicy(SACPolicy):
+    def make_actor(self, features_extractor: Any = None) -> Actor:
+        options = self._update_features_extractor(self.actor_kwargs, features_extractor)
+        return _JoinedActor(**options).to(self.device)
+
+
+class SAC(_TwinCritics):
+    """Stable-Baselines3's SAC; see `Learner`.
+
+    The entropy coefficient, where it is learned, stays with torch's Adam at the rule's step size.
+    """
+
+    algorithm = sb3.SAC
+    policy = _JoinedPolicy
+
+    def _actor(self, depth: int) -> _Stack:
+        return _Stack("actor", "actor.latent_pi", "actor.heads")
+
+
+class TD3(_TwinCritics):
+    """Stable-Baselines3's TD3; see `Learner`."""
+
+    algorithm = sb3.TD3
+
+    def _settings(self, options: SB3TD3Options, actions: spaces.Space[Any]) -> dict[str, Any]:
+        settings = super()._settings(options, actions)
+        spread = settings.pop("action_noise")
+        size = actions.shape or ()
+        if spread:
+            settings["action_noise"] = NormalActionNoise(np.zeros(size), np.full(size, spread))
+        return settings
+
+    def _actor(self, depth: int) -> _Stack:
+        return _Stack("actor", "actor.mu", f"actor.mu.{2 * depth}")
+
+    def _forward(self, observations: Tensor) -> None:
+        self.model.critic(observations, self.model.actor(observations))

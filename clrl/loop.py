@@ -1,0 +1,87 @@
+"""What every training loop shares: where measurements go, sums over windows, the clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from clrl.agents.optim.base import AddOn
+from clrl.agents.optim.rule import UpdateRule
+from clrl.agents.optim.table import ADDONS, OPTIMIZERS
+from clrl.config import RunConfig
+from clrl.errors import UsageError
+from clrl.options import as_keywords
+
+
+class Sink(Protocol):
+    """Where one run's measurements go."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Take the values measured at a step."""
+
+
+def update_rule(config: RunConfig) -> UpdateRule:
+    """The update rule that a configuration describes.
+
+    Raises:
+        UsageError: what stands for the optimizer is an add-on.
+    """
+    base = OPTIMIZERS.find(config.optimizer.name).load()
+    if isinstance(base, type) and issubclass(base, AddOn):
+        raise UsageError(
+            f"optimizer: {config.optimizer.name} is an add-on; expected it under addons"
+        )
+    return UpdateRule(
+        base,
+        as_keywords(config.optimizer.options),
+        [(ADDONS.find(addon.name).load(), as_keywords(addon.options)) for addon in config.addons],
+    )
+
+
+class Sums:
+    """Sums of measurements since the last time their means were taken, a member apart."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, sums: Mapping[str, Tensor], count: int = 1) -> None:
+        """Add so many measurements, each summed up to [members]."""
+        for key, value in sums.items():
+            before = self._sums.get(key)
+            self._sums[key] = value.double() if before is None else before + value
+        self._count += count
+
+    def means(self) -> dict[str, Tensor]:
+        """Mean of each measurement, [members]; starts the sums anew."""
+        means = {key: value / self._count for key, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far."""
+        return {"sums": dict(self._sums), "count": self._count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self._sums, self._count = dict(state["sums"]), state["count"]
+
+
+class Clock:
+    """Wall time and rate; the only measurements that differ between equal runs."""
+
+    def __init__(self, step: int) -> None:
+        self._first = (time.perf_counter(), step)
+
+    def values(self, step: int, members: int) -> dict[str, Tensor]:
+        """Seconds since the start, and steps a second, of each member, [members]."""
+        elapsed = time.perf_counter() - self._first[0]
+        rate = (step - self._first[1]) / elapsed
+        return {
+            "time/elapsed": torch.full((members,), elapsed),
+            "time/steps_per_second": torch.full((members,), rate),
+        }
