@@ -9,7 +9,7 @@ import functools
 import importlib.resources
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,7 @@ class Suite:
         benchmarks: label to benchmark.
         learners: label to a configuration; its benchmark is of no account.
         seeds: the seeds of every run.
+        only: learner's label to the labels of the benchmarks that it is for; all unless there.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Suite:
     benchmarks: dict[str, Choice]
     learners: dict[str, RunConfig]
     seeds: tuple[int, ...]
+    only: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def populations(self, out: Path) -> list[Job]:
         """Every benchmark with every learner, as jobs that write below ``out``."""
@@ -73,6 +75,7 @@ class Suite:
             )
             for benchmark, choice in self.benchmarks.items()
             for learner, config in self.learners.items()
+            if benchmark in self.only.get(learner, self.benchmarks)
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,7 +90,9 @@ class Suite:
             **{name: first[name] for name in SETTINGS},
             "seeds": list(self.seeds),
             "learners": {
-                label: {key: learner[key] for key in _LEARNER} for label, learner in plain.items()
+                label: {key: learner[key] for key in _LEARNER}
+                | ({"benchmarks": list(self.only[label])} if label in self.only else {})
+                for label, learner in plain.items()
             },
         }
 
@@ -172,7 +177,9 @@ def from_mapping(
         seeds = parse_seeds(overrides["seeds"], Place().at("seeds"))
     else:
         seeds = parse_seeds(raw.get("seeds", 0), place.at("seeds"))
-    return Suite(name, texts, _benchmarks(raw, place), _learners(raw, shared, place), seeds)
+    benchmarks = _benchmarks(raw, place)
+    only = _only(raw, benchmarks, place)
+    return Suite(name, texts, benchmarks, _learners(raw, shared, place), seeds, only)
 
 
 def single(config: RunConfig, seeds: str) -> Suite:
@@ -257,13 +264,30 @@ def _benchmark(raw: Any, place: Place) -> Choice:
 def _learners(raw: Mapping[str, Any], shared: RunConfig, place: Place) -> dict[str, RunConfig]:
     learners = {}
     for label, entry, at in _labelled(raw, place.at("learners")):
-        known_keys(mapping(entry, at), _LEARNER, at)
+        known_keys(mapping(entry, at), [*_LEARNER, "benchmarks"], at)
         if entry.get("optimizer") is None:
             raise at.at("optimizer").error("expected an optimizer, got nothing")
-        own = resolve(entry, at)
+        own = resolve({key: entry[key] for key in _LEARNER if key in entry}, at)
         given = {key: getattr(own, key) for key in ("network", "agent") if key in entry}
         learners[label] = replace(shared, optimizer=own.optimizer, addons=own.addons, **given)
     return learners
+
+
+def _only(
+    raw: Mapping[str, Any], benchmarks: Mapping[str, Choice], place: Place
+) -> dict[str, tuple[str, ...]]:
+    """The learners that are for some benchmarks alone."""
+    only = {}
+    for label, entry, at in _labelled(raw, place.at("learners")):
+        if isinstance(entry, Mapping) and "benchmarks" in entry:
+            names, here = entry["benchmarks"], at.at("benchmarks")
+            labels = list(benchmarks)
+            known = isinstance(names, list) and names and all(name in labels for name in names)
+            if not known:
+                expected = f"a list out of {', '.join(benchmarks)}"
+                raise here.error(f"expected {expected}, got {show(names)}")
+            only[label] = tuple(names)
+    return only
 
 
 def _labelled(raw: Mapping[str, Any], place: Place) -> Iterator[tuple[str, Any, Place]]:

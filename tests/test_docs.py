@@ -34,3 +34,11 @@ def test_environments_page_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(blocks((ROOT / "docs" / "environments.md").read_text()), tmp_path, monkeypatch)
+
+
+def test_ppo_page_plots_the_short_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["suite", "offset-cartpole-short", "--steps", "1600", "--seeds", "0-1"]
+    start = "import sys, clrl.cli; sys.exit(clrl.cli.main())"
+    subprocess.run([sys.executable, "-P", "-c", start, *words], cwd=tmp_path, check=True)
+    run(blocks((ROOT / "docs" / "ppo.md").read_text()), tmp_path, monkeypatch)
+    assert (tmp_path / "offset-cartpole-returns.png").read_bytes().startswith(b"\x89PNG")

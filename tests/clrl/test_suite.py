@@ -83,6 +83,29 @@ class TestReading:
         again = suite.from_mapping(yaml.safe_load(text), Place("kept"), "small")
         assert again == small
 
+    def test_a_learner_for_some_benchmarks_alone(self) -> None:
+        raw = {
+            "benchmarks": {"digits": "permuted-digits", "pole": "switching-cartpole"},
+            "learners": {
+                "both": {"optimizer": "sgd"},
+                "acts": {"optimizer": "adam", "agent": "ppo", "benchmarks": ["pole"]},
+            },
+        }
+        found = suite.from_mapping(raw, Place("some"), "some")
+        labels = [job.label for job in found.populations(Path("out"))]
+        assert labels == ["digits/both", "pole/both", "pole/acts"]
+        assert suite.from_mapping(found.to_dict(), Place("kept"), "some") == found
+
+    @pytest.mark.parametrize("given", [["sea"], [], "pole", [["pole"]], None])
+    def test_benchmarks_of_a_learner_that_are_not_there(self, given: Any) -> None:
+        raw = {
+            "benchmarks": {"pole": "switching-cartpole"},
+            "learners": {"acts": {"optimizer": "adam", "agent": "ppo", "benchmarks": given}},
+        }
+        line = "some: learners.acts.benchmarks: expected a list out of pole, got"
+        with pytest.raises(UsageError, match=line):
+            suite.from_mapping(raw, Place("some"), "some")
+
     @pytest.mark.parametrize("name", suite.names())
     def test_suites_that_come_along(self, name: str) -> None:
         found = suite.load(name)
