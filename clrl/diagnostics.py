@@ -64,7 +64,7 @@ class Diagnostics:
         values = {}
         for part, names in self._parts().items():
             values[f"{part}/probe_examples"] = torch.tensor(examples)
-            for metric in per_layer[names[0]][0]:
+            for metric in per_layer[names[0]][0] if names else ():
                 rows = {
                     name.rpartition("/")[2]: torch.cat([one[metric] for one in per_layer[name]])
                     for name in names
@@ -76,9 +76,9 @@ class Diagnostics:
     def _parts(self) -> dict[str, list[str]]:
         """The names of each part's hidden layers."""
         network = self.population.network
-        parts: dict[str, list[str]] = {}
+        parts: dict[str, list[str]] = {part: [] for part, _ in self._layer_of.values()}
         for layer in network.hidden_layers:
-            parts.setdefault(network.part_of(f"{layer.incoming}.weight"), []).append(layer.name)
+            parts[network.part_of(f"{layer.incoming}.weight")].append(layer.name)
         return parts
 
     def of_gradients(self) -> Values:

@@ -42,7 +42,43 @@ from clrl.errors import UsageError
 _ALL = slice(None)
 
 
-class NonStationary(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+class _Saved:
+    """What both wrappers do alike: states, and copies that are refused.
+
+    Attributes:
+        owned: what this wrapper alone may set, by name.
+    """
+
+    _lanes: _Lanes
+
+    @property
+    def owned(self) -> tuple[str, ...]:
+        """See the class."""
+        return self._lanes.effect.owns
+
+    def state_dict(self) -> dict[str, Any]:
+        """What decides the future of this wrapper and all inside; see `clrl.envs.state`."""
+        return state.state_dict(self)  # type: ignore[arg-type]
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go to where `saved` was taken, by an environment made alike.
+
+        Raises:
+            UsageError: see `clrl.envs.state.check`.
+        """
+        state.load_state_dict(self, saved)  # type: ignore[arg-type]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies.
+
+        Raises:
+            UsageError: an environment inside cannot be copied as it is.
+        """
+        _refuse_copy(self)
+        return self.__dict__
+
+
+class NonStationary(_Saved, gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """An environment in which something changes by a schedule.
 
     Args:
@@ -141,28 +177,6 @@ class NonStationary(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             task, changed = task + info["task"], changed or info["task_changed"]
         return {**info, "task": task, "task_changed": changed}
 
-    def state_dict(self) -> dict[str, Any]:
-        """What decides the future of this wrapper and all inside; see `clrl.envs.state`."""
-        return state.state_dict(self)
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Go to where `saved` was taken, by an environment made alike."""
-        state.load_state_dict(self, saved)
-
-    @property
-    def owned(self) -> tuple[str, ...]:
-        """What this wrapper alone may set, by name."""
-        return self._lanes.effect.owns
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies.
-
-        Raises:
-            UsageError: the environment inside cannot be copied as it is.
-        """
-        _refuse_copy(self)
-        return self.__dict__
-
     @property
     def state_kind(self) -> str:
         """What a state has to come from, in words."""
@@ -177,7 +191,7 @@ class NonStationary(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._lanes.load_state_dict(saved)
 
 
-class NonStationaryVector(VectorWrapper[Any, Any, Any, Any, Any]):
+class NonStationaryVector(_Saved, VectorWrapper[Any, Any, Any, Any, Any]):
     """A vector environment in which something changes by a schedule.
 
     Lanes of one *world* share a sequence of tasks and a clock that counts the steps of all of
@@ -367,28 +381,6 @@ class NonStationaryVector(VectorWrapper[Any, Any, Any, Any, Any]):
             task, changed = task + info["task"], changed | info["task_changed"]
             present = info["_task"]  # lanes that a reset left alone say nothing inside
         return _with_task(info, task, changed, present)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What decides the future of this wrapper and all inside; see `clrl.envs.state`."""
-        return state.state_dict(self)
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Go to where `saved` was taken, by an environment made alike."""
-        state.load_state_dict(self, saved)
-
-    @property
-    def owned(self) -> tuple[str, ...]:
-        """What this wrapper alone may set, by name."""
-        return self._lanes.effect.owns
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies.
-
-        Raises:
-            UsageError: an environment inside cannot be copied as it is.
-        """
-        _refuse_copy(self)
-        return self.__dict__
 
     @property
     def state_kind(self) -> str:

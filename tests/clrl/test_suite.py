@@ -136,6 +136,7 @@ class TestReading:
         assert short.learners.keys() == mnist.learners.keys()
         assert set(suite.load("quickstart").learners) == {
             "adam", "sgd", "shrink-and-perturb", "continual-backprop", "upgd",
+            "ppo-adam", "ppo-continual-backprop",
         }  # fmt: skip
 
 
