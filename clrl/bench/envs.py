@@ -47,12 +47,13 @@ PHYSICS = {
 }
 MUJOCO = ("HalfCheetah-v5", "Ant-v5")
 MUJOCO_ENVS = 16
-_NAME = Column("environment", no_wrap=True)
 
 
 def main() -> None:
     """Measure and print; takes about half a minute."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=110)
     console.print(
         f"{NUM_ENVS} environments, random actions, resets included; one process, in turn, "
         "median processor time"
@@ -75,7 +76,15 @@ def main() -> None:
 
 
 def _classic(console: Console) -> Table:
-    table = Table(_NAME, "one by one /s", "arrays /s", "ratio", "goal", "offset", "physics")
+    table = Table(
+        Column("environment", no_wrap=True),
+        "one by one /s",
+        "arrays /s",
+        "ratio",
+        "goal",
+        "offset",
+        "physics",
+    )
     for env_id, vector in track(VECTOR_ENVS.items(), "classic control", console=console):
         seconds = _in_turn(
             [
@@ -135,7 +144,14 @@ def _mujoco(console: Console) -> Table:
     import mujoco
 
     mujoco.set_mju_user_warning(lambda _: None)  # it tells of deprecations in Gymnasium's models
-    table = Table(_NAME, "one by one", "ours", "loop", "rollout", "rollout / loop")
+    table = Table(
+        Column("environment", no_wrap=True),
+        "one by one",
+        "ours",
+        "loop",
+        "rollout",
+        "rollout / loop",
+    )
     for env_id in track(MUJOCO, "MuJoCo", console=console):
         measures = [
             _stepper(gym.make_vec(env_id, MUJOCO_ENVS, vectorization_mode="sync"), STEPS),
