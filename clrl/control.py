@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from clrl.envs.benchmarks import BENCHMARKS
 from clrl.envs.control import vector_of
 from clrl.envs.state import load_state_dict, state_dict
 from clrl.errors import UsageError
-from clrl.loop import Clock, Sink, Sums, update_rule
+from clrl.loop import Clock, Loop, Sink, Sums, update_rule
 from clrl.options import as_keywords
 from clrl.seeding import derived_seed
 
@@ -28,7 +28,7 @@ RECENT = 100
 Array = NDArray[Any]
 
 
-class ControlTraining:
+class ControlTraining(Loop):
     """A population of runs on a control task that differ in nothing but their seed.
 
     Each member steps environments of its own; all members' environments are one vector
@@ -84,20 +84,6 @@ class ControlTraining:
         self._window = Sums()
         self._episodes = Episodes(len(self.seeds), lanes)
 
-    def run(
-        self,
-        sinks: Mapping[int, Sink],
-        progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> dict[int, str]:
-        """Train to the end; see `clrl.train.Training.run`."""
-        total = self.config.steps * len(self.seeds)
-        for _ in self.steps(sinks):
-            progress(min(self.step, self.config.steps) * len(self.seeds), total)
-        return {
-            seed: "diverged" if frozen else "finished"
-            for seed, frozen in zip(self.seeds, self._frozen(), strict=True)
-        }
-
     def steps(self, sinks: Mapping[int, Sink]) -> Iterator[int]:
         """Train iteration by iteration: yields the step after each, up to the last.
 
@@ -118,10 +104,6 @@ class ControlTraining:
             if before // every != self.step // every or self.step >= self.config.steps:
                 self._log(sinks, clock)
             yield self.step
-
-    def _frozen(self) -> list[bool]:
-        frozen: list[bool] = self.agent.population.frozen.tolist()
-        return frozen
 
     def _log(self, sinks: Mapping[int, Sink], clock: Clock) -> None:
         name = self.config.agent.short_name

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import abc
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -40,6 +41,53 @@ def update_rule(config: RunConfig) -> UpdateRule:
         as_keywords(config.optimizer.options),
         [(ADDONS.find(addon.name).load(), as_keywords(addon.options)) for addon in config.addons],
     )
+
+
+class Loop(abc.ABC):
+    """What trains a population of runs that differ in nothing but their seed.
+
+    Attributes:
+        config: what a run is.
+        seeds: one a member.
+        agent: the learners; it has a ``population``.
+        step: how far every member is.
+    """
+
+    config: RunConfig
+    seeds: list[int]
+    agent: Any
+    step: int
+
+    @abc.abstractmethod
+    def steps(self, sinks: Mapping[int, Sink]) -> Iterator[int]:
+        """Train piece by piece: yields the step after each, up to the last."""
+
+    def run(
+        self,
+        sinks: Mapping[int, Sink],
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[int, str]:
+        """Train to the end.
+
+        Args:
+            sinks: seed to where its measurements go.
+            progress: called now and then with steps taken so far and in all, over all
+                members.
+
+        Returns:
+            Seed to ``"finished"`` or ``"diverged"``.
+        """
+        total = self.config.steps * len(self.seeds)
+        for _ in self.steps(sinks):
+            progress(min(self.step, self.config.steps) * len(self.seeds), total)
+        return {
+            seed: "diverged" if frozen else "finished"
+            for seed, frozen in zip(self.seeds, self._frozen(), strict=True)
+        }
+
+    def _frozen(self) -> list[bool]:
+        frozen: list[bool] = self.agent.population.frozen.tolist()
+        return frozen
 
 
 class Sums:

@@ -82,7 +82,7 @@ class SB3Training:
         sinks: Mapping[int, Sink],
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[int, str]:
-        """Train to the end; see `clrl.train.Training.run`.
+        """Train to the end; see `clrl.loop.Loop.run`.
 
         A learner that diverges stops, and the next one begins.
         """

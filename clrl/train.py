@@ -19,7 +19,7 @@ from clrl.envs.benchmarks import BENCHMARKS
 from clrl.envs.control import Benchmark, Stationary
 from clrl.envs.streams.base import Stream
 from clrl.errors import UsageError
-from clrl.loop import Clock, Sink, Sums, update_rule
+from clrl.loop import Clock, Loop, Sink, Sums, update_rule
 from clrl.options import as_keywords
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _BLOCK_UPDATES = 100
 """Updates between two looks at the losses; a block's examples fit the processor's cache."""
 
 
-class Training:
+class Training(Loop):
     """A population of runs that differ in nothing but their seed.
 
     The loop hands each member its own stream, lets the agent learn a block of examples and
@@ -94,29 +94,6 @@ class Training:
                     f"agent.batch_size: expected a divisor of {name} ({length}), got {batch}"
                 )
 
-    def run(
-        self,
-        sinks: Mapping[int, Sink],
-        progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> dict[int, str]:
-        """Train to the end.
-
-        Args:
-            sinks: seed to where its measurements go.
-            progress: called now and then with examples learned so far and in all, over all
-                members.
-
-        Returns:
-            Seed to ``"finished"`` or ``"diverged"``.
-        """
-        total = self.config.steps * len(self.seeds)
-        for _ in self.steps(sinks):
-            progress(self.step * len(self.seeds), total)
-        return {
-            seed: "diverged" if frozen else "finished"
-            for seed, frozen in zip(self.seeds, self._frozen(), strict=True)
-        }
-
     def steps(self, sinks: Mapping[int, Sink]) -> Iterator[int]:
         """Train block by block: yields the step after each block, up to the last.
 
@@ -131,10 +108,6 @@ class Training:
             if values:
                 self._write(sinks, {**values, **clock.values(self.step, len(self.seeds))})
             yield self.step
-
-    def _frozen(self) -> list[bool]:
-        frozen: list[bool] = self.agent.population.frozen.tolist()
-        return frozen
 
     def _learn_block(self) -> None:
         """Learn up to the next point at which something is measured."""
