@@ -59,6 +59,18 @@ _ACTIVATIONS: dict[str, Callable[[MLPOptions], Callable[[], nn.Module]]] = {
 }
 
 
+_COUNTERS = (
+    "num_timesteps",
+    "_episode_num",
+    "_n_updates",
+    "_n_calls",
+    "_current_progress_remaining",
+    "exploration_rate",
+)
+_TRANSITION = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+"""The arrays of a replay buffer."""
+
+
 class Diverged(Exception):
     """A learner's outputs or gradients are not finite any more."""
 
@@ -235,22 +247,22 @@ class _Means(Logger):
 
     def __init__(self) -> None:
         super().__init__(folder=None, output_formats=[])
-        self._sums: dict[str, tuple[float, int]] = {}
+        self.sums: dict[str, tuple[float, int]] = {}
 
     def record(self, key: str, value: Any, exclude: Any = None) -> None:
         """Take one value in, where it is of the training and no setting."""
         group, _, name = key.rpartition("/")
         if group == "train" and name not in self._LEFT_OUT:
-            total, count = self._sums.get(name, (0.0, 0))
-            self._sums[name] = (total + float(value), count + 1)
+            total, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = (total + float(value), count + 1)
 
     def dump(self, step: int = 0) -> None:
         """Keep everything."""
 
     def take(self) -> dict[str, float]:
         """The means; starts anew."""
-        means = {name: total / count for name, (total, count) in self._sums.items()}
-        self._sums = {}
+        means = {name: total / count for name, (total, count) in self.sums.items()}
+        self.sums = {}
         return means
 
 
@@ -326,12 +338,72 @@ class Learner(abc.ABC):
         self.mark_safe()
 
     def learn(self, steps: int, callback: BaseCallback) -> None:
-        """Train for at least so many steps of one environment.
+        """Train until at least so many steps were taken in all.
 
         Raises:
             Diverged: outputs are not finite, or the norm of a gradient.
         """
-        self.model.learn(total_timesteps=steps, callback=callback)
+        begun = self.model._last_obs is not None
+        left = steps - self.model.num_timesteps
+        self.model.learn(left, callback=callback, reset_num_timesteps=not begun)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides the learner's future, given that of its environments.
+
+        To be asked for at the start of a rollout, inside of the `own_generators` in which it is
+        trained: what Stable-Baselines3 draws from is part of the state.
+        """
+        model = self.model
+        state = {
+            "policy": dict(model.policy.state_dict()),
+            "optimizers": [one.state_dict() for one in self._optimizers()],
+            "counters": {name: getattr(model, name) for name in _COUNTERS if hasattr(model, name)},
+            "observations": torch.from_numpy(model._last_obs.copy()),
+            "starts": torch.from_numpy(model._last_episode_starts.copy()),
+            "gradients": self._gradients,
+            "safe_parameters": self.safe_parameters,
+            "losses": {name: list(sums) for name, sums in self._logger.sums.items()},
+            "generators": _generators(),
+        }
+        if getattr(model, "log_ent_coef", None) is not None:
+            state["entropy_coefficient"] = model.log_ent_coef.detach()
+        buffer = getattr(model, "replay_buffer", None)
+        if buffer is not None:
+            state["replay"] = {
+                "position": [buffer.pos, buffer.full],
+                **{name: torch.from_numpy(_filled(buffer, name)) for name in _TRANSITION},
+            }
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave, for a learner made alike; inside `own_generators`."""
+        model = self.model
+        model.policy.load_state_dict(state["policy"])
+        for one, saved in zip(self._optimizers(), state["optimizers"], strict=True):
+            one.load_state_dict(saved)
+        for name, value in state["counters"].items():
+            setattr(model, name, value)
+        model._last_obs = state["observations"].numpy().copy()
+        model._last_episode_starts = state["starts"].numpy().copy()
+        self._gradients = dict(state["gradients"])
+        self.safe_parameters = dict(state["safe_parameters"])
+        self._logger.sums = {
+            name: (total, count) for name, (total, count) in state["losses"].items()
+        }
+        if "entropy_coefficient" in state:
+            with torch.no_grad():
+                model.log_ent_coef.copy_(state["entropy_coefficient"])
+        if "replay" in state:
+            buffer = model.replay_buffer
+            buffer.pos, buffer.full = state["replay"]["position"]
+            for name in _TRANSITION:
+                _filled(buffer, name)[:] = state["replay"][name].numpy()
+        _load_generators(state["generators"])
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        own = [owner.optimizer for owner, _, _ in self._owners()]
+        of_entropy = getattr(self.model, "ent_coef_optimizer", None)
+        return own if of_entropy is None else [*own, of_entropy]
 
     def losses(self) -> dict[str, float]:
         """Means of what the algorithm logged of its training since the last call.
@@ -484,6 +556,31 @@ class Learner(abc.ABC):
     @abc.abstractmethod
     def _forward(self, observations: Tensor) -> None:
         """Run every stack, without drawing anything."""
+
+
+def _filled(buffer: Any, name: str) -> Array:
+    """The part of a replay buffer's array that holds transitions."""
+    array: Array = getattr(buffer, name)
+    return array if buffer.full else array[: buffer.pos]
+
+
+def _generators() -> dict[str, Any]:
+    """The process's global generators, which Stable-Baselines3 draws from, as plain values."""
+    version, numbers, spare = random.getstate()
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "python": [version, list(numbers), spare],
+        "numpy": [kind, np.asarray(keys).tolist(), *rest],
+        "torch": torch.get_rng_state(),
+    }
+
+
+def _load_generators(state: Mapping[str, Any]) -> None:
+    version, numbers, spare = state["python"]
+    random.setstate((version, tuple(numbers), spare))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, np.array(keys, np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
 
 
 def _check_finite(_module: Any, _inputs: Any, output: Tensor) -> None:

@@ -19,10 +19,36 @@ from typing import Any, Literal
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
+from clrl.checkpoint import Keeping
 from clrl.errors import UsageError
+from clrl.options import PositiveFloat, PositiveInt
 from clrl.values import suggestion
 
 _OPTION = re.compile(r"--?[A-Za-z]")
+
+
+@dataclasses.dataclass(frozen=True)
+class HowArguments:
+    """How runs are carried out, which changes nothing about their results.
+
+    Attributes:
+        workers: processes side by side; one a core unless given.
+        checkpoint_minutes: between two checkpoints; there is always one at the end.
+        checkpoint_steps: steps of each learner between two checkpoints; any number unless given.
+        force: go on from a checkpoint although settings, versions or threads have changed.
+    """
+
+    workers: PositiveInt | None = dataclasses.field(default=None, metadata={"metavar": "WHOLE"})
+    checkpoint_minutes: PositiveFloat = Keeping.minutes
+    checkpoint_steps: PositiveInt | None = dataclasses.field(
+        default=Keeping.steps, metadata={"metavar": "WHOLE"}
+    )
+    force: bool = dataclasses.field(default=False, metadata={"switch": True})
+
+    @property
+    def keeping(self) -> Keeping:
+        """When checkpoints are written."""
+        return Keeping(self.checkpoint_minutes, self.checkpoint_steps)
 
 
 class Given(str):
@@ -160,8 +186,15 @@ def _metavar(hint: Any) -> str:
 
 
 def _attribute_help(spec: type) -> dict[str, str]:
-    """The ``Attributes:`` section of a dataclass's docstring: name to text."""
-    _, _, section = inspect.cleandoc(spec.__doc__ or "").partition("Attributes:\n")
+    """The ``Attributes:`` sections of a dataclass's docstring and its bases': name to text."""
+    found: dict[str, str] = {}
+    for base in reversed(spec.__mro__[:-1]):
+        found |= _section(base.__doc__ or "")
+    return found
+
+
+def _section(docstring: str) -> dict[str, str]:
+    _, _, section = inspect.cleandoc(docstring).partition("Attributes:\n")
     found: dict[str, str] = {}
     name = ""
     for line in section.splitlines():

@@ -15,7 +15,7 @@ from typing import Any
 
 from clrl.agents.optim.table import ADDONS
 from clrl.agents.table import AGENTS, NETWORKS
-from clrl.arguments import parse, values_after
+from clrl.arguments import HowArguments, parse, values_after
 from clrl.config import (
     DEFAULTS,
     RunConfig,
@@ -27,14 +27,14 @@ from clrl.config import (
 )
 from clrl.envs.benchmarks import BENCHMARKS
 from clrl.options import PositiveInt
-from clrl.values import Place, check
+from clrl.values import Place, build
 
 _NAME = {"metavar": "NAME"}
 _WHOLE = {"metavar": "WHOLE"}
 
 
 @dataclass(frozen=True)
-class RunArguments:
+class RunArguments(HowArguments):
     """Train one learner on one benchmark, a run for each seed.
 
     What is chosen brings its options: clrl run --optimizer upgd --help shows UPGD's.
@@ -50,7 +50,6 @@ class RunArguments:
         chunk_size: members stepped together; measured unless given.
         seeds: such as 0-9 or 0,2,5-7.
         out: the folder for results; runs/BENCHMARK unless given.
-        workers: processes side by side; one a core unless given.
     """
 
     benchmark: str = field(default=DEFAULTS["benchmark"], metadata=_NAME)
@@ -63,7 +62,6 @@ class RunArguments:
     chunk_size: PositiveInt | None = field(default=None, metadata=_WHOLE)
     seeds: str = field(default="0", metadata={"metavar": "SEEDS"})
     out: str | None = field(default=None, metadata={"metavar": "DIR"})
-    workers: PositiveInt | None = field(default=None, metadata=_WHOLE)
 
 
 @dataclass(frozen=True)
@@ -73,12 +71,12 @@ class Execution:
     Attributes:
         seeds: as typed.
         out: the folder for results; None for the default.
-        workers: processes side by side; None for one a core.
+        how: how the runs are carried out.
     """
 
     seeds: str
     out: str | None
-    workers: int | None
+    how: HowArguments
 
 
 def read_run(argv: Sequence[str]) -> tuple[RunConfig, Execution]:
@@ -93,11 +91,9 @@ def read_run(argv: Sequence[str]) -> tuple[RunConfig, Execution]:
     """
     given = parse(_spec(argv), argv, "clrl run")
     place = Place()
-    execution = Execution(
-        given.pop("seeds", "0"),
-        given.pop("out", None),
-        check(PositiveInt | None, given.pop("workers", None), place.at("workers")),
-    )
+    names = [field.name for field in dataclasses.fields(HowArguments)]
+    how = build(HowArguments, {name: given.pop(name) for name in names if name in given}, place)
+    execution = Execution(given.pop("seeds", "0"), given.pop("out", None), how)
     raw = {key: value for key, value in given.items() if not key.endswith("_options")}
     for kind in ("benchmark", "agent", "network", "optimizer"):
         options = given.get(f"{kind}_options", {})

@@ -1,7 +1,8 @@
-"""The command line: ``clrl list``, ``run``, ``suite``, ``tensorboard`` and ``bench``.
+"""The command line: ``clrl list``, ``run``, ``suite``, ``resume``, ``tensorboard``, ``bench``.
 
-Exit status: 0 when all went well, 1 when a run failed, 2 for a user's mistake, 130 after
-Ctrl-C. Nothing heavy is imported before it is known to be needed.
+Exit status: 0 when all went well, 1 when a run failed or something could not be written, 2 for a
+user's mistake, 128 and the signal's number after one that asked for an end (130 after Ctrl-C).
+Nothing heavy is imported before it is known to be needed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 from annotated_types import Ge, Le
 
 from clrl import __version__, arguments
-from clrl.errors import UsageError
+from clrl.arguments import HowArguments
+from clrl.errors import StorageError, UsageError
 from clrl.options import PositiveInt
 from clrl.record import EVENTS
 from clrl.values import Place, build, suggestion
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+FAILED = 1
 MISTAKE = 2
 INTERRUPTED = 130
 TABLES = {
@@ -59,22 +62,31 @@ class ListArguments:
 
 
 @dataclass(frozen=True)
-class SuiteArguments:
-    """Carry out a suite; runs that are finished already are not done again.
+class SuiteArguments(HowArguments):
+    """Carry out a suite; what is finished is not done again, what was interrupted goes on.
 
     Attributes:
         suite: a suite's name (see clrl list suites) or a YAML file.
         out: the folder for results; runs/NAME unless given.
-        workers: processes side by side; one a core unless given.
         seeds: seeds in place of the suite's, such as 0-9 or 0,2,5-7.
         steps: examples a learner in place of the suite's.
     """
 
-    suite: str = field(metadata={"positional": True, "metavar": "NAME|FILE"})
+    suite: str = field(kw_only=True, metadata={"positional": True, "metavar": "NAME|FILE"})
     out: str | None = field(default=None, metadata={"metavar": "DIR"})
-    workers: PositiveInt | None = field(default=None, metadata={"metavar": "WHOLE"})
     seeds: str | None = field(default=None, metadata={"metavar": "SEEDS"})
     steps: PositiveInt | None = field(default=None, metadata={"metavar": "WHOLE"})
+
+
+@dataclass(frozen=True)
+class ResumeArguments(HowArguments):
+    """Do what is left of the runs in a folder, each from its last checkpoint.
+
+    Attributes:
+        folder: the folder of a suite or a run.
+    """
+
+    folder: str = field(kw_only=True, metadata={"positional": True, "metavar": "DIR"})
 
 
 @dataclass(frozen=True)
@@ -118,6 +130,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         complain(str(error))
         return MISTAKE
+    except StorageError as error:
+        complain(str(error))
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as in `clrl list | head -1`
@@ -137,6 +152,7 @@ def _dispatch(words: list[str]) -> int:
         "list": (list_command, "show what can be named"),
         "run": (run_command, "train one learner on one benchmark, over seeds"),
         "suite": (suite_command, "carry out a table of runs"),
+        "resume": (resume_command, "do what is left in a folder"),
         "tensorboard": (tensorboard_command, "show the curves of a folder"),
         "bench": (bench_command, "measure speed"),
     }
@@ -207,7 +223,7 @@ def run_command(argv: list[str]) -> int:
     config, options = read_run(argv)
     table = suite.single(config, options.seeds)
     out = options.out or f"runs/{next(iter(table.benchmarks))}"
-    return _carry_out(table, Path(out), options.workers)
+    return _carry_out(table, Path(out), options.how)
 
 
 def suite_command(argv: list[str]) -> int:
@@ -219,33 +235,45 @@ def suite_command(argv: list[str]) -> int:
     table = suite.load(
         options.suite, {key: value for key, value in overrides.items() if value is not None}
     )
-    return _carry_out(table, Path(options.out or f"runs/{table.name}"), options.workers)
+    return _carry_out(table, Path(options.out or f"runs/{table.name}"), options)
 
 
-def _carry_out(table: Suite, out: Path, workers: int | None) -> int:
+def resume_command(argv: list[str]) -> int:
+    """``clrl resume``."""
+    from clrl import suite
+
+    options = _read(ResumeArguments, argv, "resume")
+    folder = Path(options.folder)
+    return _carry_out(suite.of_folder(folder), folder, options)
+
+
+def _carry_out(table: Suite, out: Path, how: HowArguments) -> int:
     from rich.console import Console
 
     from clrl import suite
     from clrl.launch.local import Interrupted, default_workers
-    from clrl.launch.progress import seeds_text
-    from clrl.report.table import print_tables
+    from clrl.report.table import print_failures, print_tables
 
+    console = Console(stderr=True)
     try:
-        failures = suite.carry_out(table, out, workers or default_workers(), Console(stderr=True))
-    except Interrupted:
-        complain(f"interrupted; the same command again does what is left in {out}")
-        return INTERRUPTED
+        failures = suite.carry_out(
+            table, out, console, how.workers or default_workers(), how.keeping, how.force
+        )
+    except Interrupted as asked:
+        complain(f"{asked}: preempted; the same command, or clrl resume {out}, goes on from there")
+        return 128 + asked.signal
     print_tables(out)
     print(f"Curves: clrl tensorboard {shlex.quote(str(out))}")
     print(f"Files:  {out}/BENCHMARK/LEARNER/seed-K/metrics.jsonl")
     for message in dict.fromkeys(failure.message for failure in failures if failure.mistake):
         complain(message)
-    for failure in failures:
-        if not failure.mistake:
-            complain(f"{failure.label} {seeds_text(failure.seeds)}: {failure.message}")
+    failed = [failure for failure in failures if not failure.mistake]
+    if failed:
+        complain(f"failed, with more in each run's error.txt; clrl resume {out} tries again")
+        print_failures([(one.label, one.seeds, one.message) for one in failed])
     if not failures:
         return 0
-    return MISTAKE if all(failure.mistake for failure in failures) else 1
+    return FAILED if failed else MISTAKE
 
 
 def tensorboard_command(argv: list[str]) -> int:

@@ -80,6 +80,7 @@ class ControlTraining(Loop):
         )
         self.diagnostics = Diagnostics(self.agent.population)
         self.step = 0
+        self.clock = Clock()
         self._lanes = lanes
         self._window = Sums()
         self._episodes = Episodes(len(self.seeds), lanes)
@@ -89,7 +90,7 @@ class ControlTraining(Loop):
 
         Ends early where every member has diverged.
         """
-        clock = Clock(self.step)
+        self.clock.start(self.step)
         if self.step == 0:
             seeds = [derived_seed(s, f"env/{i}") for s in self.seeds for i in range(self._lanes)]
             observations, _ = self.envs.reset(seed=seeds)  # type: ignore[arg-type]
@@ -102,17 +103,17 @@ class ControlTraining(Loop):
             self._window.add({key: value.double() for key, value in results.items()})
             every = self.config.log_every
             if before // every != self.step // every or self.step >= self.config.steps:
-                self._log(sinks, clock)
+                self._log(sinks)
             yield self.step
 
-    def _log(self, sinks: Mapping[int, Sink], clock: Clock) -> None:
+    def _log(self, sinks: Mapping[int, Sink]) -> None:
         name = self.config.agent.short_name
         values = {f"{name}/{key}": value for key, value in self._window.means().items()}
         values |= self.diagnostics.of_features(self.agent.probe(PROBE_EXAMPLES))
         values |= self.diagnostics.of_gradients()
         values |= self.diagnostics.of_weights()
         self.agent.population.mark_safe()
-        values |= clock.values(self.step, len(self.seeds))
+        values |= self.clock.values(self.step, len(self.seeds))
         columns = {key: value.tolist() for key, value in values.items()}
         ended = self.step >= self.config.steps
         for member, (seed, frozen) in enumerate(zip(self.seeds, self._frozen(), strict=True)):

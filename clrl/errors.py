@@ -13,3 +13,7 @@ def shown(given: object) -> str:
     """What a user gave, as a message shows it: on one line of 100 characters at most."""
     line = " ".join(repr(given).split())
     return line if len(line) <= 100 else f"{line[:97]}..."
+
+
+class StorageError(Exception):
+    """A file or folder could not be made, read or written: one line that names it and says why."""

@@ -51,12 +51,14 @@ class Loop(abc.ABC):
         seeds: one a member.
         agent: the learners; it has a ``population``.
         step: how far every member is.
+        clock: how long it takes.
     """
 
     config: RunConfig
     seeds: list[int]
     agent: Any
     step: int
+    clock: Clock
 
     @abc.abstractmethod
     def steps(self, sinks: Mapping[int, Sink]) -> Iterator[int]:
@@ -71,8 +73,8 @@ class Loop(abc.ABC):
 
         Args:
             sinks: seed to where its measurements go.
-            progress: called now and then with steps taken so far and in all, over all
-                members.
+            progress: called at safe points, where `state_dict` may be asked for, with steps
+                taken so far and in all, over all members.
 
         Returns:
             Seed to ``"finished"`` or ``"diverged"``.
@@ -120,16 +122,30 @@ class Sums:
 
 
 class Clock:
-    """Wall time and rate; the only measurements that differ between equal runs."""
+    """Wall time and rate; the only measurements that differ between equal runs.
 
-    def __init__(self, step: int) -> None:
+    Attributes:
+        elapsed_before: seconds that earlier attempts at the same run took.
+    """
+
+    def __init__(self) -> None:
+        self.elapsed_before = 0.0
+        self._first: tuple[float, int] | None = None
+
+    def start(self, step: int) -> None:
+        """Begin to count, at a step."""
         self._first = (time.perf_counter(), step)
 
+    def elapsed(self) -> float:
+        """Seconds of training so far, over all attempts."""
+        now = 0.0 if self._first is None else time.perf_counter() - self._first[0]
+        return self.elapsed_before + now
+
     def values(self, step: int, members: int) -> dict[str, Tensor]:
-        """Seconds since the start, and steps a second, of each member, [members]."""
-        elapsed = time.perf_counter() - self._first[0]
-        rate = (step - self._first[1]) / elapsed
+        """Seconds since the start, and steps a second lately, of each member, [members]."""
+        assert self._first is not None
+        rate = (step - self._first[1]) / (time.perf_counter() - self._first[0])
         return {
-            "time/elapsed": torch.full((members,), elapsed),
+            "time/elapsed": torch.full((members,), self.elapsed()),
             "time/steps_per_second": torch.full((members,), rate),
         }

@@ -9,6 +9,7 @@ publish under the table's entry-point group.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
@@ -19,6 +20,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 from clrl.errors import UsageError
@@ -59,6 +61,19 @@ class Entry:
         if isinstance(own, type) and dataclasses.is_dataclass(own):
             return own
         return options_from_signature(target)
+
+
+_REFUSED: ContextVar[str] = ContextVar("_REFUSED", default="")
+
+
+@contextlib.contextmanager
+def plug_ins_refused(reason: str) -> Iterator[None]:
+    """Inside, ``package.module:Name`` is a mistake, for this reason; nothing is imported."""
+    token = _REFUSED.set(reason)
+    try:
+        yield
+    finally:
+        _REFUSED.reset(token)
 
 
 class Table:
@@ -108,6 +123,8 @@ class Table:
         if name in self._built_in:
             return self._built_in[name]
         if ":" in name:
+            if _REFUSED.get():
+                raise UsageError(f"{f'{where}: ' if where else ''}{name!r}: {_REFUSED.get()}")
             return Entry(name=name, summary="plug-in", target=name, source="plug-in")
         installed = self._installed()
         if name in installed:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
@@ -20,12 +21,13 @@ from clrl.control import Episodes
 from clrl.diagnostics import PROBE_EXAMPLES, Diagnostics
 from clrl.envs.benchmarks import BENCHMARKS
 from clrl.envs.control import Benchmark, Stationary, vector_of
+from clrl.envs.state import load_state_dict, state_dict
 from clrl.errors import UsageError
 from clrl.loop import Clock, Sink, update_rule
 from clrl.options import as_keywords
 
-_PROGRESS_EVERY = 1_000
-"""Steps between two reports of progress, at least."""
+_REPORT_EVERY = 0.1
+"""Seconds between two reports of progress, at least."""
 
 Array = NDArray[Any]
 
@@ -59,23 +61,28 @@ class SB3Training:
         self._rule = update_rule(config)
         recipe = BENCHMARKS.find(config.benchmark.name).load()
         self._recipe: Benchmark | Stationary = recipe(**as_keywords(config.benchmark.options))
+        self.lanes: int = config.agent.options.num_envs
+        self.clock = Clock()
+        self._states: dict[str, str] = {}  # how learners ended, by seed
+        self._present: _Present | None = None
+        self._to_load: Mapping[str, Any] | None = None
         with own_generators():
-            self._learner(self.seeds[0], _Seen(self._lanes))  # whether it can be made
+            self.learner(self.seeds[0], self.envs(), _Seen(self.lanes))  # whether it can be made
+
+    def envs(self) -> VectorEnv[Any, Any, Any]:
+        """Environments for one learner."""
+        return vector_of(self._recipe, self.lanes, 1, AutoresetMode.DISABLED)
+
+    def learner(self, seed: int, envs: VectorEnv[Any, Any, Any], seen: _Seen) -> Learner:
+        """A learner at its start."""
+        options = self.config.agent.options
+        return self._make(seed, envs, self.config.network.options, self._rule, options, seen)
 
     @property
-    def _lanes(self) -> int:
-        lanes: int = self.config.agent.options.num_envs
-        return lanes
-
-    def _learner(self, seed: int, seen: _Seen) -> Learner:
-        return self._make(
-            seed,
-            vector_of(self._recipe, self._lanes, 1, AutoresetMode.DISABLED),
-            self.config.network.options,
-            self._rule,
-            self.config.agent.options,
-            seen,
-        )
+    def step(self) -> int:
+        """Steps that all learners together have taken."""
+        present = self._present.learner.model.num_timesteps if self._present else 0
+        return len(self._states) * self.config.steps + int(present)
 
     def run(
         self,
@@ -84,28 +91,76 @@ class SB3Training:
     ) -> dict[int, str]:
         """Train to the end; see `clrl.loop.Loop.run`.
 
-        A learner that diverges stops, and the next one begins.
+        A learner that diverges stops, and the next one begins. A safe point is the start of a
+        rollout.
         """
         steps, total = self.config.steps, self.config.steps * len(self.seeds)
-        states = {}
         for done, seed in enumerate(self.seeds):
+            if str(seed) in self._states:
+                continue
 
             def report(step: int, before: int = done * steps) -> None:
                 progress(before + min(step, steps), total)
 
             with own_generators():
-                states[seed] = self._run(seed, sinks[seed], report)
-            report(steps)
-        return states
+                self._present = _Present(self, seed, sinks[seed], report)
+                if self._to_load is None:
+                    self.clock = Clock()
+                else:
+                    self._present.load_state_dict(self._to_load)
+                    self._to_load = None
+                self.clock.start(self.step)
+                self._states[str(seed)] = self._present.run()
+                self._present = None
+            progress((done + 1) * steps, total)
+        return {seed: self._states[str(seed)] for seed in self.seeds}
 
-    def _run(self, seed: int, sink: Sink, report: Callable[[int], None]) -> str:
-        seen = _Seen(self._lanes)
-        learner = self._learner(seed, seen)
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides the runs' future: how learners ended, and the present one."""
+        return {
+            "states": dict(self._states),
+            "present": self._present and self._present.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave, for the same configuration and seeds."""
+        self._states = dict(state["states"])
+        self._to_load = state["present"]
+
+
+class _Present:
+    """The learner that is being trained, its environments, and what it has seen."""
+
+    def __init__(
+        self, training: SB3Training, seed: int, sink: Sink, report: Callable[[int], None]
+    ) -> None:
+        self._steps = training.config.steps
+        self.seen = _Seen(training.lanes)
+        self._envs = training.envs()
+        self.learner = training.learner(seed, self._envs, self.seen)
+        self._measuring = _Measuring(training, self.learner, self.seen, sink, report)
+
+    def run(self) -> str:
+        """Train to the end, and say how it ended."""
         try:
-            learner.learn(self.config.steps, _Measuring(self.config, learner, seen, sink, report))
+            self.learner.learn(self._steps, self._measuring)
         except Diverged:
             return "diverged"
         return "finished"
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "learner": self.learner.state_dict(),
+            "envs": state_dict(self._envs),
+            "seen": self.seen.state_dict(),
+            "logged": self._measuring.logged,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.learner.load_state_dict(state["learner"])
+        load_state_dict(self._envs, state["envs"])
+        self.seen.load_state_dict(state["seen"])
+        self._measuring.logged = state["logged"]
 
 
 class _Seen:
@@ -123,6 +178,16 @@ class _Seen:
         self._latest.append(observations)
         self.episodes(rewards, ended, self._valid, info)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything so far."""
+        latest = [torch.from_numpy(observations) for observations in self._latest]
+        return {"episodes": self.episodes.state_dict(), "latest": latest}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.episodes.load_state_dict(state["episodes"])
+        self._latest.extend(observations.numpy() for observations in state["latest"])
+
     def probe(self) -> Tensor:
         """The latest observations, [examples, size]."""
         latest = np.concatenate(self._latest)[-PROBE_EXAMPLES:]
@@ -130,26 +195,31 @@ class _Seen:
 
 
 class _Measuring(BaseCallback):
-    """Writes a run's lines while Stable-Baselines3 trains."""
+    """Writes a run's lines while Stable-Baselines3 trains.
+
+    Attributes:
+        logged: the step up to which lines have been written, or would have been.
+    """
 
     def __init__(
         self,
-        config: RunConfig,
+        training: SB3Training,
         learner: Learner,
         seen: _Seen,
         sink: Sink,
         report: Callable[[int], None],
     ) -> None:
         super().__init__()
-        self._config = config
+        self._training = training
+        self._config = training.config
         self._learner = learner
         self._seen = seen
         self._sink = sink
         self._report = report
         population: Any = learner  # of one member
         self._diagnostics = Diagnostics(population)
-        self._clock = Clock(0)
-        self._before = self._reported = 0
+        self.logged = 0
+        self._reported = time.monotonic()
 
     def _on_step(self) -> bool:
         return True
@@ -157,12 +227,13 @@ class _Measuring(BaseCallback):
     def _on_rollout_start(self) -> None:
         """After an update, or before the first."""
         step, every = self.num_timesteps, self._config.log_every
-        if self._before // every != step // every:
+        if self.logged // every != step // every:
             self._log(step)
-        self._before = step
-        if step - self._reported >= _PROGRESS_EVERY:
+        self.logged = step
+        now = time.monotonic()
+        if now - self._reported >= _REPORT_EVERY:
             self._report(step)
-            self._reported = step
+            self._reported = now
 
     def _on_training_end(self) -> None:
         self._log(self.num_timesteps)
@@ -174,7 +245,7 @@ class _Measuring(BaseCallback):
         tensors |= self._diagnostics.of_gradients()
         tensors |= self._diagnostics.of_weights()
         self._learner.mark_safe()
-        tensors |= self._clock.values(step, 1)
+        tensors |= self._training.clock.values(self._training.step, 1)
         values |= {key: value.item() for key, value in tensors.items()}
         lines = self._seen.episodes.lines(0, over=step >= self._config.steps)
         lines[-1] |= values

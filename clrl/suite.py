@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from clrl import record
+from clrl.checkpoint import Keeping
 from clrl.config import (
     SETTINGS,
     Choice,
@@ -31,8 +32,9 @@ from clrl.envs.benchmarks import BENCHMARKS
 from clrl.errors import UsageError
 from clrl.launch.jobs import Job, share_out
 from clrl.launch.local import Failure, Pool
-from clrl.launch.plan import claimed, remaining
+from clrl.launch.plan import MARKER, claimed, remaining
 from clrl.launch.progress import shown
+from clrl.registry import plug_ins_refused
 from clrl.values import Place, known_keys, mapping, parse_seeds, show, suggestion
 
 if TYPE_CHECKING:
@@ -150,6 +152,24 @@ def load(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:
     return from_mapping(raw, Place(source), Path(source).stem, overrides)
 
 
+def of_folder(out: Path) -> Suite:
+    """The suite whose results a folder holds.
+
+    Nothing that the folder names is imported: a suite with a plug-in has to be named again.
+
+    Raises:
+        UsageError: it is not a suite's folder, or it names a plug-in by its module.
+    """
+    marker = out / MARKER
+    if not marker.is_file():
+        raise UsageError(f"{out}: expected a folder that clrl made; it holds no {MARKER}")
+    with plug_ins_refused(
+        "nothing that a results folder names is imported; give the command that made it again, "
+        "with the same --out"
+    ):
+        return replace(load(str(marker)), name=out.name)
+
+
 def from_mapping(
     raw: Mapping[str, Any],
     place: Place,
@@ -204,14 +224,23 @@ def single(config: RunConfig, seeds: str) -> Suite:
     )
 
 
-def carry_out(suite: Suite, out: Path, workers: int, console: Console) -> list[Failure]:
+def carry_out(
+    suite: Suite,
+    out: Path,
+    console: Console,
+    workers: int,
+    keeping: Keeping,
+    force: bool = False,
+) -> list[Failure]:
     """Do what is left of a suite.
 
     Args:
         suite: what the folder is to hold.
         out: the folder.
-        workers: how many processes work side by side.
         console: where to say what is going on.
+        workers: how many processes work side by side.
+        keeping: when checkpoints are written.
+        force: see `clrl.launch.plan.remaining`.
 
     Returns:
         What went wrong.
@@ -223,20 +252,23 @@ def carry_out(suite: Suite, out: Path, workers: int, console: Console) -> list[F
     """
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
     populations = suite.populations(out)
-    left = remaining(populations, out)
+    left = remaining(populations, out, force)
     total = len(populations) * len(suite.seeds)
     runs = sum(len(job.folders) for job in left)
     if not runs:
         say(f"{suite.name}: nothing to do, all {total} runs in {out} are finished")
         return []
-    jobs = share_out(left, workers)
-    with Pool(min(workers, len(jobs))) as pool:
+    with Pool(min(workers, len(share_out(left, workers))), keeping) as pool:
         remarks = pool.check(left)
+        begun = sum(len(job.folders) for job in left if job.resumes)
         work = f"{runs} of {total} runs to do in {out}, workers: {pool.workers}"
-        for line in (f"{suite.name}: {work}", *remarks):
+        further = f", {begun} of them from a checkpoint" if begun else ""
+        for line in (f"{suite.name}: {work}{further}", *remarks):
             say(line)
-        with claimed(out, record.to_yaml(suite.to_dict())), shown(jobs, console) as progress:
-            return pool.run(jobs, progress)
+        with claimed(out, record.to_yaml(suite.to_dict())) as lock:
+            jobs = share_out(remaining(populations, out, force), workers)
+            with shown(jobs, console) as progress:
+                return pool.run(jobs, progress, lock)
 
 
 def _text(raw: Any, place: Place) -> str:

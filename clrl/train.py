@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +17,7 @@ from clrl.config import RunConfig
 from clrl.control import ControlTraining
 from clrl.diagnostics import PROBE_EXAMPLES, Diagnostics
 from clrl.envs.benchmarks import BENCHMARKS
-from clrl.envs.control import Benchmark, Stationary
+from clrl.envs.control import Benchmark, Stationary, vector_of
 from clrl.envs.streams.base import Stream
 from clrl.errors import UsageError
 from clrl.loop import Clock, Loop, Sink, Sums, update_rule
@@ -75,6 +76,7 @@ class Training(Loop):
         )
         self.diagnostics = Diagnostics(self.agent.population)
         self.step = 0
+        self.clock = Clock()
         self._buffers: dict[int, tuple[Tensor, Tensor]] = {}
         self._window = Sums()
         self._task = Sums()
@@ -99,14 +101,14 @@ class Training(Loop):
 
         Ends early where every member has diverged.
         """
-        clock = Clock(self.step)
+        self.clock.start(self.step)
         while self.step < self.config.steps and not all(self._frozen()):
             if self.step == 0:
                 self._write(sinks, self._begin_task())
             self._learn_block()
             values = self._at_boundary()
             if values:
-                self._write(sinks, {**values, **clock.values(self.step, len(self.seeds))})
+                self._write(sinks, {**values, **self.clock.values(self.step, len(self.seeds))})
             yield self.step
 
     def _learn_block(self) -> None:
@@ -206,26 +208,32 @@ class Training(Loop):
         self._samples.load_state_dict(state["samples"])
 
 
-def train(
-    config: RunConfig,
-    seeds: Sequence[int],
-    recorders: Mapping[int, Sink],
-    progress: Callable[[int, int], None],
-) -> dict[int, str]:
-    """Train a population from its beginning to its end; see `Training`."""
-    return training(config, seeds).run(recorders, progress)
-
-
 def training(config: RunConfig, seeds: Sequence[int]) -> Training | ControlTraining | SB3Training:
     """The loop that a configuration needs: for a stream, or for a control task.
 
     Raises:
         UsageError: see `Training`, `ControlTraining` and `clrl.sb3.SB3Training`.
     """
-    made = BENCHMARKS.find(config.benchmark.name).load()
-    acts = isinstance(made, type) and issubclass(made, (Benchmark, Stationary))
+    acts = _acts(BENCHMARKS.find(config.benchmark.name).load())
     if acts and isinstance(config.agent.options, SB3Options):
         from clrl.sb3 import SB3Training  # loads Stable-Baselines3
 
         return SB3Training(config, seeds)
     return (ControlTraining if acts else Training)(config, seeds)
+
+
+def prepare(config: RunConfig) -> None:
+    """Load what all populations of a configuration share: data, simulators, libraries."""
+    make = BENCHMARKS.find(config.benchmark.name).load()
+    options = as_keywords(config.benchmark.options)
+    if _acts(make):
+        vector_of(make(**options), 1, 1).close()
+    else:
+        make(0, **options)
+    if isinstance(config.agent.options, SB3Options):
+        importlib.import_module("clrl.sb3")
+
+
+def _acts(make: Any) -> bool:
+    """Whether what makes a benchmark makes control tasks."""
+    return isinstance(make, type) and issubclass(make, (Benchmark, Stationary))

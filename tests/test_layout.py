@@ -20,15 +20,17 @@ SETUPTOOLS = PROJECT["tool"]["setuptools"]
 ROOMS = {"agents": "clrl.agents", "clrl": "clrl", "configs": "clrl.configs", "envs": "clrl.envs"}
 
 # Whom each module, or room of modules, may import besides itself. The chain is
-# cli -> suite -> launch -> train -> {envs, agents, metrics, record}.
+# cli -> suite -> launch -> attempt -> {train -> {envs, agents, metrics}, record, checkpoint}.
 LEAVES = {"clrl.errors", "clrl.options", "clrl.registry", "clrl.seeding"}
 THREE = LEAVES | {"clrl.agents", "clrl.envs", "clrl.metrics"}
 CONFIG = THREE | {"clrl.values"}
-TRAIN = CONFIG | {"clrl.config", "clrl.diagnostics", "clrl.record"}
+TRAIN = CONFIG | {"clrl.config", "clrl.diagnostics"}
 LOOP = TRAIN | {"clrl.loop"}
-LAUNCH = LOOP | {"clrl.control", "clrl.sb3", "clrl.train"}
+FILES = LEAVES | {"clrl.files"}
+ATTEMPT = LEAVES | {"clrl.checkpoint", "clrl.config", "clrl.record", "clrl.train"}
+LAUNCH = ATTEMPT | CONFIG | {"clrl.attempt", "clrl.files", "clrl.provenance"}
 SUITE = LAUNCH | {"clrl.configs", "clrl.launch"}
-BENCH = SUITE | {"clrl.arguments", "clrl.choices", "clrl.report", "clrl.suite"}
+BENCH = SUITE | {"clrl.arguments", "clrl.choices", "clrl.control", "clrl.report", "clrl.suite"}
 MAY_IMPORT = {
     "clrl": set(),
     "clrl.configs": set(),
@@ -39,9 +41,13 @@ MAY_IMPORT = {
     "clrl.agents": LEAVES,
     "clrl.envs": LEAVES,
     "clrl.metrics": LEAVES,
-    "clrl.record": LEAVES,
+    "clrl.files": LEAVES,
+    "clrl.provenance": LEAVES,
+    "clrl.record": FILES | {"clrl.provenance"},
+    "clrl.checkpoint": FILES,
+    "clrl.attempt": ATTEMPT,
     "clrl.values": LEAVES,
-    "clrl.arguments": LEAVES | {"clrl.values"},
+    "clrl.arguments": LEAVES | {"clrl.checkpoint", "clrl.values"},
     "clrl.config": CONFIG,
     "clrl.choices": CONFIG | {"clrl.arguments", "clrl.config"},
     "clrl.diagnostics": LEAVES | {"clrl.agents", "clrl.metrics"},

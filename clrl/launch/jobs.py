@@ -17,11 +17,15 @@ class Job:
         label: what the user calls it, ``benchmark/learner``.
         config: the configuration of every run.
         folders: each seed's folder.
+        resumes: whether it goes on from its checkpoint, so that it cannot be cut.
+        forced: what has changed since that checkpoint, and is to be ignored.
     """
 
     label: str
     config: RunConfig
     folders: dict[int, Path]
+    resumes: bool = False
+    forced: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -35,7 +39,8 @@ def share_out(populations: Sequence[Job], workers: int) -> list[Job]:
     Members are independent, so that cutting never changes a result; but a population
     that is trained whole costs less than its parts. So as many populations as go evenly
     into the workers stay whole and come first, and each of the rest is cut into as many
-    parts as there are workers.
+    parts as there are workers. Populations that go on from a checkpoint come before all
+    others, and whole.
 
     Args:
         populations: what there is to do.
@@ -44,9 +49,11 @@ def share_out(populations: Sequence[Job], workers: int) -> list[Job]:
     Returns:
         The jobs in the order in which to start them.
     """
-    whole = len(populations) // workers * workers
-    jobs = list(populations[:whole])
-    for population in populations[whole:]:
+    begun = [population for population in populations if population.resumes]
+    new = [population for population in populations if not population.resumes]
+    whole = len(new) // workers * workers
+    jobs = begun + new[:whole]
+    for population in new[whole:]:
         seeds = list(population.folders)
         parts = min(workers, len(seeds))
         for part in range(parts):

@@ -5,48 +5,113 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from clrl import record
+from clrl import checkpoint, files, record
 from clrl.config import RunConfig, config_hash, differences, to_dict
 from clrl.errors import UsageError
 from clrl.launch.jobs import Job
+from clrl.provenance import changes, provenance
 
 MARKER = "suite.yaml"
 """The file by which a folder is known as a suite's."""
 LOCK = ".lock"
+_MOMENT = 1.0  # seconds for which a lock that is taken is tried again
 
 
-def remaining(populations: Sequence[Job], out: Path) -> list[Job]:
+def remaining(populations: Sequence[Job], out: Path, force: bool = False) -> list[Job]:
     """The runs of populations that are not finished yet.
 
-    Runs that were interrupted or failed count as not finished: they are done again from
-    the start.
+    Populations that were interrupted or failed go on from their checkpoints, with the seeds they
+    were begun with; what has no checkpoint is done from the start.
 
     Args:
         populations: all that the folder is to hold.
         out: the suite's folder.
+        force: go on from a checkpoint also where settings, versions or threads have changed.
 
     Returns:
-        The populations with the seeds that are left; populations without any are left out.
+        What is left: of each population the part that is new, and the parts that were begun.
 
     Raises:
-        UsageError: ``out`` cannot be a suite's folder, or a run in it has other settings.
+        UsageError: ``out`` cannot be a suite's folder, a run in it has other settings, or was
+            begun under other conditions.
     """
     check_folder(out)
-    left = []
-    for job in populations:
-        digest = config_hash(job.config)
-        folders = {
-            seed: folder
-            for seed, folder in job.folders.items()
-            if not _is_done(folder, job.config, digest)
-        }
-        if folders:
-            left.append(replace(job, folders=folders))
-    return left
+    return [job for population in populations for job in _left(population, force)]
+
+
+def _left(population: Job, force: bool) -> list[Job]:
+    new: dict[int, Path] = {}
+    begun: dict[tuple[int, ...], list[str]] = {}
+    for seed, folder in population.folders.items():
+        status = _status(folder)
+        state = status.get("state")
+        if state is None:
+            new[seed] = folder
+            continue
+        settings = _other_settings(folder, status, population.config)
+        if state in record.DONE:
+            if settings:
+                raise UsageError(
+                    f"{folder}: this run has other settings: {_few(settings)}; choose another --out"
+                )
+            continue
+        group = tuple(status.get("population", [seed]))
+        home = folder.with_name(f"seed-{group[0]}")
+        if not checkpoint.exists(home) or (state == "failed" and settings and not force):
+            if settings and state != "failed" and not force:
+                raise UsageError(
+                    f"{folder}: this run has other settings: {_few(settings)}; choose another "
+                    "--out, or add --force to do it again"
+                )
+            new[seed] = folder
+            continue
+        changed = settings + changes(status.get("provenance", {}), provenance())
+        if changed and not force:
+            raise UsageError(
+                f"{folder}: this run was begun under other conditions: {_few(changed)}; go back "
+                "to those, choose another --out, or add --force to go on all the same"
+            )
+        begun[group] = changed
+    parts = [
+        replace(
+            population,
+            folders={seed: _sibling(population, seed) for seed in group},
+            resumes=True,
+            forced=tuple(changed),
+        )
+        for group, changed in begun.items()
+    ]
+    return parts + ([replace(population, folders=new)] if new else [])
+
+
+def _sibling(population: Job, seed: int) -> Path:
+    """A seed's folder, also of a seed that is not asked for but was begun with the others."""
+    return next(iter(population.folders.values())).with_name(f"seed-{seed}")
+
+
+def _status(folder: Path) -> dict[str, Any]:
+    for path in (folder, folder.parent, folder.parent.parent):
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path}: expected a folder, but it is a file")
+    return record.read_status(folder)
+
+
+def _other_settings(folder: Path, status: Mapping[str, Any], config: RunConfig) -> list[str]:
+    """The settings in which a run differs from what it is to be."""
+    if status.get("config_hash") == config_hash(config):
+        return []
+    return differences(record.read_config(folder), to_dict(config)) or ["unknown ones"]
+
+
+def _few(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - 3} more" if len(texts) > 3 else ""
+    return ", ".join(texts[:3]) + more
 
 
 def check_folder(out: Path) -> None:
@@ -71,40 +136,43 @@ def check_folder(out: Path) -> None:
             )
 
 
-def _is_done(folder: Path, config: RunConfig, digest: str) -> bool:
-    for path in (folder, folder.parent, folder.parent.parent):
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"{path}: expected a folder, but it is a file")
-    status = record.read_status(folder)
-    state = status.get("state")
-    if state is None or state == "failed":
-        return False
-    if status.get("config_hash") != digest:
-        changes = differences(record.read_config(folder), to_dict(config))
-        shown = ", ".join(changes[:3]) or "unknown ones"
-        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-        raise UsageError(
-            f"{folder}: this run has other settings: {shown}{more}; choose another --out"
-        )
-    return state in record.DONE
-
-
 @contextlib.contextmanager
-def claimed(out: Path, suite: str) -> Iterator[None]:
+def claimed(out: Path, suite: str) -> Iterator[int]:
     """Make a folder a suite's, and keep other launchers out of it for the while.
+
+    The lock is the kernel's: it is free again as soon as the last process that has it open is
+    gone, however it went.
 
     Args:
         out: the folder; it is made where it is missing.
         suite: the content of its ``suite.yaml``.
 
+    Yields:
+        The lock's file descriptor. A process that inherits it holds the folder as well.
+
     Raises:
         UsageError: another process is at work there.
+        StorageError: the folder cannot be written.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / LOCK, "w") as lock:
+    files.make_folder(out)
+    with files.naming(out / LOCK):
+        lock = os.open(out / LOCK, os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        _lock(lock, out)
+        files.write_atomically(out / MARKER, suite.encode())
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _lock(lock: int, out: Path) -> None:
+    """Take the lock; those who have just been killed get a moment to leave."""
+    deadline = time.monotonic() + _MOMENT
+    while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
         except BlockingIOError:
-            raise UsageError(f"--out {out}: another clrl is at work in this folder") from None
-        record.write_atomically(out / MARKER, suite)
-        yield
+            if time.monotonic() > deadline:
+                raise UsageError(f"--out {out}: another clrl is at work in this folder") from None
+            time.sleep(0.05)

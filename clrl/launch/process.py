@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import sys
 
+from clrl.provenance import THREADS
+
 # glibc's names for what `mallopt` sets (malloc.h).
 _TRIM_THRESHOLD = -1
 _MMAP_THRESHOLD = -3
@@ -24,7 +26,7 @@ def set_up() -> None:
     """
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:  # other C libraries have none

@@ -25,6 +25,9 @@ class Progress(Protocol):
     def update(self, job: Job, done: int) -> None:
         """A job's members have seen ``done`` examples together."""
 
+    def say(self, job: Job, text: str) -> None:
+        """There is something to know about a job that goes on."""
+
     def end(self, job: Job, how: str) -> None:
         """A job is over."""
 
@@ -93,6 +96,10 @@ class Bars:
                 left=f"{duration(clock.left(amount))} left",
             )
 
+    def say(self, job: Job, text: str) -> None:
+        """Print a line above the bars."""
+        self.display.console.print(f"{_name(job)}: {text}", highlight=False, markup=False)
+
     def end(self, job: Job, how: str) -> None:
         """Replace the job's bar by a line."""
         self._overall.end(job)
@@ -127,6 +134,10 @@ class Lines:
     def update(self, job: Job, done: int) -> None:
         """Note how far the job is."""
         self._overall.update(job, done)
+
+    def say(self, job: Job, text: str) -> None:
+        """Print a line."""
+        self._say(f"{_name(job)}: {text}")
 
     def end(self, job: Job, how: str) -> None:
         """Say how the job ended."""

@@ -1,36 +1,66 @@
-"""A worker process: carries out jobs that arrive over a connection, one after another.
+"""A worker process: forks a process of its own for each population that it is given.
 
-Started by `clrl.launch.local` as ``python -m clrl.launch.worker FD``. It never prints and
-writes nothing but what the recorders of its runs write. When the other side is gone, it
-ends.
+Started by `clrl.launch.local` as ``python -m clrl.launch.worker FD``. It loads torch once and
+does nothing else itself, so that whatever happens in the process of one population, memory
+that is used up included, happens to no other. It never prints, and writes nothing but what
+an attempt writes. When the launcher is gone, all end.
 
-It receives ``("check", config)`` and ``("train", config, {seed: folder})``, a
-configuration being plain data. While it trains it sends ``("progress", done)``. At the end
-it answers with ``("done", result)``, the result being a list of remarks or
-``{seed: state}``; with ``("mistake", line)`` for a user's mistake; or with
-``("error", traceback)``.
+It receives a file descriptor to hold open (the lock of the suite's folder), as
+``("hold",)`` and the descriptor; ``("check", config)``; and ``("train", config, terms)``,
+a configuration being plain data and the terms a `Terms`. The process that serves a request
+sends ``("pid", its number)``, while it trains ``("progress", done)`` and ``("remark",
+line)``, and at the end ``("done", result)``, the result being a list of remarks or ``{seed:
+state}``; ``("preempted", None)``; ``("mistake", line)`` for a user's mistake; ``("storage",
+line)`` where something cannot be written; or ``("error", traceback)``. If it dies, the worker
+sends ``("death", how)``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from typing import Any, Protocol
 
+from clrl.agents.options import SB3Options
+from clrl.attempt import STOPPING, Attempt, Preempted
+from clrl.checkpoint import Keeping
 from clrl.config import RunConfig, resolve
-from clrl.errors import UsageError
+from clrl.errors import StorageError, UsageError
 from clrl.launch.process import set_up
-from clrl.record import Recorder
 from clrl.values import Place
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms a population is trained.
+
+    Attributes:
+        folders: each seed's folder.
+        keeping: when checkpoints are written.
+        resumes: whether to go on from a checkpoint, where there is one.
+    """
+
+    folders: dict[int, Path]
+    keeping: Keeping
+    resumes: bool
 
 
 class Trainer(Protocol):
     """What a worker trains with."""
+
+    def prepare(self, config: RunConfig) -> None:
+        """Load what all populations on a benchmark share; called before the fork."""
 
     def check(self, config: RunConfig) -> list[str]:
         """Raise what training would raise at its start; return what the user should know."""
@@ -38,53 +68,96 @@ class Trainer(Protocol):
     def train(
         self,
         config: RunConfig,
-        seeds: Sequence[int],
-        recorders: Mapping[int, Recorder],
-        progress: Callable[[int, int], None],
+        terms: Terms,
+        progress: Callable[[int], None],
+        remark: Callable[[str], None],
     ) -> dict[int, str]:
         """Train a population and return each seed's final state."""
 
 
 def main(connection: Connection, trainer: Trainer) -> None:
-    """Carry out jobs until the connection closes.
+    """Carry out requests until the connection closes.
 
     Args:
         connection: to the launcher.
         trainer: what to train with.
     """
-    # Ctrl-C reaches every process of the terminal's group; the launcher decides what ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(EOFError, ConnectionError):
-        while True:
-            kind, plain, *rest = connection.recv()
+    # An end is asked for by signals to the process that trains; here they are held.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    die_with_parent()
+    while True:
+        try:
+            kind, *rest = connection.recv()
+        except (EOFError, ConnectionError):
+            return
+        if kind == "hold":
+            recv_handle(connection)
+            continue
+        # What is wrong comes up again, and is said, where it is checked or trained.
+        with contextlib.suppress(Exception):
+            trainer.prepare(resolve(rest[0], Place("configuration")))
+        process = os.fork()
+        if not process:
+            die_with_parent()
+            code = 1
             try:
-                config = resolve(plain, Place("configuration"))
-                if kind == "check":
-                    answer: tuple[str, Any] = ("done", trainer.check(config))
-                else:
-                    answer = ("done", _train(connection, trainer, config, *rest))
+                _serve(connection, trainer, kind, *rest)
+                code = 0
+            except ConnectionError:  # the launcher is gone, and nobody waits for an answer
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(process, 0)
+        if status:
+            try:
+                connection.send(("death", cause(os.waitstatus_to_exitcode(status))))
             except ConnectionError:
-                raise
-            except UsageError as error:
-                answer = ("mistake", str(error))
-            except Exception:
-                answer = ("error", traceback.format_exc())
-            connection.send(answer)
+                return
 
 
-def _train(
-    connection: Connection, trainer: Trainer, config: RunConfig, folders: dict[int, Path]
-) -> dict[int, str]:
-    with contextlib.ExitStack() as stack:
-        recorders = {
-            seed: stack.enter_context(Recorder(folder)) for seed, folder in folders.items()
-        }
-        return trainer.train(
-            config,
-            list(folders),
-            recorders,
-            lambda done, total: connection.send(("progress", done)),
-        )
+def die_with_parent() -> None:
+    """Be killed when the parent is; elsewhere than on Linux a closed connection does that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def cause(code: int) -> str:
+    """What a process died of, from its exit code as `subprocess` gives it."""
+    return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+
+
+def _serve(
+    connection: Connection,
+    trainer: Trainer,
+    kind: str,
+    plain: Any,
+    terms: Terms | None = None,
+) -> None:
+    connection.send(("pid", os.getpid()))
+    try:
+        config = resolve(plain, Place("configuration"))
+        answer: tuple[str, Any]
+        if terms is None:
+            answer = ("done", trainer.check(config))
+        else:
+            states = trainer.train(
+                config,
+                terms,
+                lambda done: connection.send(("progress", done)),
+                lambda line: connection.send(("remark", line)),
+            )
+            answer = ("done", states)
+    except ConnectionError:
+        raise
+    except Preempted:
+        answer = ("preempted", None)
+    except UsageError as error:
+        answer = ("mistake", str(error))
+    except StorageError as error:
+        answer = ("storage", str(error))
+    except Exception:
+        answer = ("error", traceback.format_exc())
+    connection.send(answer)
 
 
 class _Torch:
@@ -92,31 +165,37 @@ class _Torch:
 
     def __init__(self) -> None:
         set_up()
+        from clrl import train  # loads torch
+
+        self._train = train
+
+    def prepare(self, config: RunConfig) -> None:
+        self._train.prepare(config)
 
     def check(self, config: RunConfig) -> list[str]:
-        from clrl.control import ControlTraining
-        from clrl.train import Training, training
-
-        made = training(config, [0])
-        if not isinstance(made, Training | ControlTraining):
-            return [f"{config.agent.name} trains its seeds one after another"]
-        if made.agent.population.apart:
-            return [
+        made = self._train.training(config, [0])
+        remarks = []
+        if isinstance(config.agent.options, SB3Options):
+            remarks.append(f"{config.agent.name} trains its seeds one after another")
+        elif made.agent.population.apart:  # type: ignore[union-attr]
+            remarks.append(
                 f"{config.optimizer.name} mixes learners that are stacked, so each seed is "
                 "trained by itself, which is slower"
-            ]
-        return []
+            )
+        try:
+            made.state_dict()
+        except UsageError as error:
+            remarks.append(f"no checkpoints, so that it starts anew when interrupted: {error}")
+        return remarks
 
     def train(
         self,
         config: RunConfig,
-        seeds: Sequence[int],
-        recorders: Mapping[int, Recorder],
-        progress: Callable[[int, int], None],
+        terms: Terms,
+        progress: Callable[[int], None],
+        remark: Callable[[str], None],
     ) -> dict[int, str]:
-        from clrl.train import train
-
-        return train(config, seeds, recorders, progress)
+        return Attempt(config, terms.folders, terms.keeping, progress, remark, terms.resumes).run()
 
 
 if __name__ == "__main__":

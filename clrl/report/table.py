@@ -122,6 +122,21 @@ def print_tables(folder: Path, console: Console | None = None) -> None:
             console.print(table)
 
 
+def print_failures(failures: Sequence[tuple[str, Sequence[int], str]]) -> None:
+    """Print a table of what failed to standard error.
+
+    Args:
+        failures: label, seeds and message of each population that did.
+    """
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("runs", "seeds", "what happened"):
+        table.add_column(heading, overflow="fold")
+    for label, seeds, message in failures:
+        table.add_row(*map(Text, (label, ",".join(map(str, seeds)), message)))
+    console.print(table)
+
+
 def benchmark_tables(benchmark: str, learners: dict[str, list[Path]], width: int) -> list[Table]:
     """The table of one benchmark, cut into several below each other where it is too wide.
 

@@ -19,6 +19,7 @@ import pytest
 
 import clrl
 from clrl import arguments, cli, record
+from clrl.arguments import HowArguments
 from clrl.choices import read_run
 from clrl.errors import UsageError
 
@@ -152,7 +153,8 @@ class TestReadRun:
             ["--optimizer=upgd", "--optimizer.lr", "1e-3", "--optimizer.weight_decay=0"]
             + ["--optimizer.beta-utility", ".5", "--network.widths", "3", "1e1"]
             + ["--network.layer-norm", "true", "--steps", "1e3", "--log_every", "10"]
-            + ["--seeds", "0-2", "--out", "o", "--workers", "2"]
+            + ["--seeds", "0-2", "--out", "o", "--workers", "2", "--force"]
+            + ["--checkpoint-minutes", "0.5", "--checkpoint-steps", "1e3"]
         )
         assert config.optimizer.name == "upgd"
         upgd = config.optimizer.options
@@ -160,12 +162,13 @@ class TestReadRun:
         assert config.network.options.widths == (3, 10)
         assert config.network.options.layer_norm is True
         assert (config.steps, config.log_every) == (1000, 10)
-        assert (options.seeds, options.out, options.workers) == ("0-2", "o", 2)
+        assert (options.seeds, options.out) == ("0-2", "o")
+        assert options.how == HowArguments(2, 0.5, 1000, True)
 
     def test_nothing_gives_the_defaults(self) -> None:
         config, options = read_run([])
         assert (config.optimizer.name, config.addons) == ("sgd", ())
-        assert (options.seeds, options.out, options.workers) == ("0", None, None)
+        assert (options.seeds, options.out, options.how) == ("0", None, HowArguments())
 
     def test_addons(self) -> None:
         config, _ = read_run(
@@ -356,14 +359,14 @@ def test_an_interrupted_suite_ends_promptly_and_stays_readable(
     finally:
         if process.poll() is None:
             process.kill()
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert took < 5
     assert "Traceback" not in stderr
     assert "KeyboardInterrupt" not in stderr
-    assert stderr.splitlines()[-1].startswith("clrl: error: interrupted")
+    assert stderr.splitlines()[-1].startswith(f"clrl: error: {number.name}: preempted")
     assert stdout == ""
     states = {record.read_status(folder)["state"] for folder in record.run_folders(out)}
-    assert states == {"interrupted"}
+    assert states == {"preempted"}
     for path in out.rglob("metrics.jsonl"):
         assert path.read_bytes()[-1:] in (b"\n", b"")
         record.read_metrics(path)

@@ -14,31 +14,43 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from clrl import record
+from clrl import checkpoint, record
 from clrl.config import resolve
 from clrl.errors import UsageError
 from clrl.launch.jobs import Job, share_out
 from clrl.launch.local import Interrupted, Pool
 from clrl.launch.plan import MARKER, check_folder, claimed, remaining
 from clrl.launch.progress import Clock, Lines, duration, seeds_text, shown
+from clrl.provenance import provenance
 from clrl.values import Place
 
-GOOD, RAISE, DIE, MISTAKE, HANG, DIVERGE, BAD_CHECK, BROKEN_CHECK = (
-    0.1, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0
-)  # fmt: skip
+(
+    GOOD, RAISE, DIE, MISTAKE, HANG, DIVERGE, BAD_CHECK, BROKEN_CHECK, FULL, DIE_TWICE,
+    RAISE_VARIOUSLY, DEAF,
+) = (0.1, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0)  # fmt: skip
 
 STAND_IN = """
 import os, signal, sys, time
 from multiprocessing.connection import Connection
-from clrl.errors import UsageError
+from pathlib import Path
+from clrl.attempt import STOPPING, Preempted
+from clrl.errors import StorageError, UsageError
 from clrl.launch.worker import main
+from clrl.record import Recorder
+
+def stop(number, frame):
+    raise Preempted
 
 class StandIn:
+    def prepare(self, config):
+        pass
+
     def check(self, config):
         lr = config.optimizer.options.lr
         if lr == 6.0:
@@ -47,19 +59,36 @@ class StandIn:
             raise ValueError("first line\\nInvalid learning rate")
         return ["slow"] if lr == 4.0 else []
 
-    def train(self, config, seeds, recorders, progress):
-        lr = config.optimizer.options.lr
+    def train(self, config, terms, progress, remark):
+        lr, seeds, attempt = config.optimizer.options.lr, list(terms.folders), 0
+        for number in STOPPING:
+            signal.signal(number, stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        if terms.resumes:
+            log = terms.folders[seeds[0]] / "attempts"
+            attempt = int(log.read_text()) if log.exists() else 1
+            log.write_text(str(attempt + 1))
+        recorders = {seed: Recorder(folder) for seed, folder in terms.folders.items()}
         for recorder in recorders.values():
-            recorder.write(1, {"pid": float(os.getpid()), "x": 1.0})
-        progress(len(seeds), config.steps * len(seeds))
+            recorder.write(1, {"pid": float(os.getpid()), "x": 1.0, "attempt": float(attempt)})
+        progress(len(seeds))
         if lr == 1.0:
             raise ZeroDivisionError("by zero")
         if lr == 2.0:
             os.kill(os.getpid(), signal.SIGKILL)
         if lr == 3.0:
             raise UsageError("plug-in: not like this")
+        if lr == 8.0:
+            raise StorageError("there/metrics.jsonl: No space left on device")
+        if lr == 9.0 and attempt < 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if lr == 10.0 and attempt < 2:
+            raise ValueError(f"attempt {attempt}")
+        if lr == 11.0:
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+            time.sleep(60)
         while lr == 4.0:
-            progress(0, 1)
+            progress(0)
             time.sleep(0.01)
         for seed, recorder in recorders.items():
             recorder.write(config.steps, {"seed": float(seed), "threads": float(
@@ -118,7 +147,7 @@ class TestShareOut:
 class TestPool:
     def test_runs_end_with_status_and_metrics(self, tmp_path: Path, command: list[str]) -> None:
         jobs = [job(tmp_path, label=f"b/{i}") for i in range(3)]
-        with Pool(2, command) as pool:
+        with Pool(2, command=command) as pool:
             assert pool.check([*jobs, job(tmp_path, HANG)]) == ["b/l: slow"]
             assert pool.run(jobs, quiet(jobs)) == []
         assert states(*jobs) == ["finished"] * 9
@@ -128,20 +157,32 @@ class TestPool:
                 assert rows[-1] == {"step": 5, "seed": seed, "threads": 1.0}
                 assert record.read_status(folder)["steps"] == 5
 
-    def test_workers_are_used_again(self, tmp_path: Path, command: list[str]) -> None:
+    def test_each_population_is_a_process(self, tmp_path: Path, command: list[str]) -> None:
         jobs = [job(tmp_path, label=f"b/{i}") for i in range(5)]
-        with Pool(2, command) as pool:
+        with Pool(2, command=command) as pool:
             pool.run(jobs, quiet(jobs))
-        pids = {
-            record.read_metrics(folder / "metrics.jsonl")[0]["pid"]
+        pids = [
+            {record.read_metrics(f / "metrics.jsonl")[0]["pid"] for f in one.folders.values()}
             for one in jobs
-            for folder in one.folders.values()
-        }
-        assert len(pids) <= 2
+        ]
+        assert [len(own) for own in pids] == [1] * 5
+        assert len(set.union(*pids)) == 5
+
+    @pytest.mark.parametrize("lr", [DIE_TWICE, RAISE_VARIOUSLY])
+    def test_what_dies_goes_on_twice_at_most(
+        self, tmp_path: Path, command: list[str], lr: float
+    ) -> None:
+        one = job(tmp_path, lr)
+        with Pool(1, command=command) as pool:
+            assert pool.run([one], quiet([one])) == []
+        assert states(one) == ["finished"] * 3
+        for folder in one.folders.values():
+            assert record.read_metrics(folder / "metrics.jsonl")[0]["attempt"] == 2
+            assert record.read_status(folder)["restarts"] == 2
 
     def test_divergence_is_kept_apart(self, tmp_path: Path, command: list[str]) -> None:
         one = job(tmp_path, DIVERGE)
-        with Pool(1, command) as pool:
+        with Pool(1, command=command) as pool:
             assert pool.run([one], quiet([one])) == []
         assert states(one) == ["finished", "diverged", "finished"]
 
@@ -149,8 +190,9 @@ class TestPool:
         ("lr", "message", "mistake", "kept"),
         [
             (RAISE, "ZeroDivisionError: by zero", False, "Traceback (most recent call last)"),
-            (DIE, "the worker process died (SIGKILL)", False, "the worker process died"),
+            (DIE, "the process died (SIGKILL)", False, "the process died"),
             (MISTAKE, "plug-in: not like this", True, "plug-in: not like this"),
+            (FULL, "there/metrics.jsonl: No space left on device", False, "there/metrics"),
         ],
     )
     def test_a_failing_job_leaves_the_others_alone(
@@ -158,7 +200,7 @@ class TestPool:
     ) -> None:
         bad, good = job(tmp_path, lr, label="b/bad"), job(tmp_path, label="b/good")
         jobs = [bad, good, job(tmp_path, label="b/later")]
-        with Pool(1, command) as pool:
+        with Pool(1, command=command) as pool:
             (failure,) = pool.run(jobs, quiet(jobs))
         assert (failure.label, failure.seeds) == ("b/bad", [0, 1, 2])
         assert (failure.message, failure.mistake) == (message, mistake)
@@ -174,14 +216,14 @@ class TestPool:
     def test_a_job_that_cannot_start_is_refused_unwritten(
         self, tmp_path: Path, command: list[str], lr: float, message: str
     ) -> None:
-        with Pool(1, command) as pool, pytest.raises(UsageError) as caught:
+        with Pool(1, command=command) as pool, pytest.raises(UsageError) as caught:
             pool.check([job(tmp_path / "out"), job(tmp_path / "out", lr)])
         assert str(caught.value) == message
         assert not (tmp_path / "out").exists()
 
     def test_a_worker_that_does_not_even_start(self, tmp_path: Path) -> None:
-        with Pool(1, [sys.executable, "-c", "raise SystemExit(3)"]) as pool:
-            with pytest.raises(UsageError, match=r"the worker process died \(exit status 3\)"):
+        with Pool(1, command=[sys.executable, "-c", "raise SystemExit(3)"]) as pool:
+            with pytest.raises(UsageError, match=r"the process died \(exit status 3\)"):
                 pool.check([job(tmp_path)])
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -196,14 +238,33 @@ class TestPool:
             wait_for(lambda: all((f / "metrics.jsonl").exists() for f in hanging.folders.values()))
             os.kill(os.getpid(), number)
 
-        with Pool(1, command) as pool:
+        with Pool(1, command=command) as pool:
             threading.Thread(target=interrupt).start()
             with pytest.raises(Interrupted):
                 pool.run([hanging, waiting], quiet([hanging, waiting]))
         assert signal.getsignal(number) == before
-        assert states(hanging, waiting) == ["interrupted"] * 3 + ["-"] * 3
+        assert states(hanging, waiting) == ["preempted"] * 3 + ["-"] * 3
         for folder in hanging.folders.values():
             assert all(row["x"] for row in record.read_metrics(folder / "metrics.jsonl"))
+
+    def test_one_that_does_not_listen_is_ended_all_the_same(
+        self, tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("clrl.launch.local._LAST_CHECKPOINT", 0.5)
+        deaf = job(tmp_path, DEAF)
+
+        def interrupt() -> None:
+            wait_for(lambda: all((f / "metrics.jsonl").exists() for f in deaf.folders.values()))
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        with Pool(1, command=command) as pool:
+            threading.Thread(target=interrupt).start()
+            with pytest.raises(Interrupted) as caught:
+                pool.run([deaf], quiet([deaf]))
+        assert caught.value.signal == signal.SIGUSR1
+        assert states(deaf) == ["preempted"] * 3
+        pid = record.read_metrics(deaf.folders[0] / "metrics.jsonl")[0]["pid"]
+        wait_for(lambda: not alive(int(pid or 0)))
 
     def test_workers_end_when_their_launcher_is_killed(
         self, tmp_path: Path, command: list[str]
@@ -215,7 +276,7 @@ class TestPool:
                 from pathlib import Path
                 from test_launch import HANG, Pool, job, quiet
                 one = job(Path({str(tmp_path)!r}), HANG, [0])
-                with Pool(1, {command!r}) as pool:
+                with Pool(1, command={command!r}) as pool:
                     pool.run([one], quiet([one]))
             """)]
         )  # fmt: skip
@@ -248,7 +309,8 @@ class TestPlan:
 
         for seed in seeds:
             folder = one.folders[seed]
-            record.start_run(folder, seed, to_dict(one.config), config_hash(one.config))
+            more = {"population": list(one.folders)}
+            record.start_run(folder, seed, to_dict(one.config), config_hash(one.config), **more)
             if state != "running":
                 record.end_run(folder, state)  # type: ignore[arg-type]
 
@@ -266,20 +328,20 @@ class TestPlan:
         (left,) = remaining([one, other], tmp_path)
         assert left.folders == {1: one.folders[1]}
 
-    @pytest.mark.parametrize("state", ["running", "interrupted", "failed"])
+    @pytest.mark.parametrize("state", ["running", "preempted", "failed"])
     def test_what_is_not_over_is_done_again(self, tmp_path: Path, state: str) -> None:
         one = job(tmp_path)
         (tmp_path / MARKER).touch()
         self.end(one, [0, 1, 2], state)
         assert remaining([one], tmp_path) == [one]
 
-    @pytest.mark.parametrize("state", ["finished", "diverged", "interrupted", "running"])
+    @pytest.mark.parametrize("state", ["finished", "diverged", "preempted", "running"])
     def test_other_settings_are_refused_and_shown(self, tmp_path: Path, state: str) -> None:
         (tmp_path / MARKER).touch()
         self.end(job(tmp_path), [1], state)
         with pytest.raises(UsageError) as caught:
             remaining([job(tmp_path, 0.5)], tmp_path)
-        assert str(caught.value) == (
+        assert str(caught.value).startswith(
             f"{tmp_path}/b/l/seed-1: this run has other settings: optimizer.lr 0.1 -> 0.5; "
             "choose another --out"
         )
@@ -288,6 +350,52 @@ class TestPlan:
         (tmp_path / MARKER).touch()
         self.end(job(tmp_path), [1], "failed")
         assert remaining([job(tmp_path, 0.5)], tmp_path) == [job(tmp_path, 0.5)]
+
+    def test_what_was_begun_goes_on_with_those_it_was_begun_with(self, tmp_path: Path) -> None:
+        asked, begun = job(tmp_path, seeds=[1, 2, 5]), job(tmp_path, seeds=[0, 1, 2])
+        (tmp_path / MARKER).touch()
+        self.end(begun, [0, 1, 2], "preempted")
+        assert remaining([asked], tmp_path) == [asked]  # nothing to go on from
+        (begun.folders[0] / checkpoint.NAME).touch()
+        again, new = remaining([asked], tmp_path)
+        assert again == replace(begun, resumes=True)
+        assert list(new.folders) == [5] and not new.resumes
+        assert share_out([again, new], 4) == [again, new]
+
+    @pytest.mark.parametrize("state", ["running", "preempted", "failed"])
+    def test_other_conditions_are_refused_and_shown(
+        self, tmp_path: Path, state: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one = job(tmp_path)
+        (tmp_path / MARKER).touch()
+        with monkeypatch.context() as patch:
+            before = {**provenance(), "torch": "1.0", "threads": 4, "machine": "another"}
+            patch.setattr(record, "provenance", lambda: before)
+            self.end(one, [0, 1, 2], state)
+        (one.folders[0] / checkpoint.PREVIOUS).touch()
+        with pytest.raises(UsageError) as caught:
+            remaining([one], tmp_path)
+        torch = provenance()["torch"]
+        assert str(caught.value).startswith(
+            f"{tmp_path}/b/l/seed-0: this run was begun under other conditions: torch 1.0 -> "
+            f"{torch}, threads 4 -> 1; "
+        )
+        (forced,) = remaining([one], tmp_path, force=True)
+        assert forced.forced == (f"torch 1.0 -> {torch}", "threads 4 -> 1")
+        assert forced.resumes
+
+    def test_other_settings_can_be_forced(self, tmp_path: Path) -> None:
+        (tmp_path / MARKER).touch()
+        one = job(tmp_path)
+        self.end(one, [0, 1], "preempted")
+        (one.folders[0] / checkpoint.NAME).touch()
+        self.end(one, [2], "finished")
+        with pytest.raises(UsageError, match="add --force to go on all the same"):
+            remaining([job(tmp_path, 0.5, [0, 1])], tmp_path)
+        (forced,) = remaining([job(tmp_path, 0.5, [0, 1])], tmp_path, force=True)
+        assert forced.forced == ("optimizer.lr 0.1 -> 0.5",)
+        with pytest.raises(UsageError, match="this run has other settings"):
+            remaining([job(tmp_path, 0.5)], tmp_path, force=True)  # seed 2 is finished
 
     def test_a_file_in_the_way_of_a_run(self, tmp_path: Path) -> None:
         (tmp_path / MARKER).touch()
@@ -316,6 +424,16 @@ class TestFolder:
         (tmp_path / "link").symlink_to(tmp_path / "gone")
         with pytest.raises(UsageError, match="expected a folder"):
             check_folder(tmp_path / "link")
+
+    def test_a_process_that_inherits_the_lock_holds_the_folder(self, tmp_path: Path) -> None:
+        with claimed(tmp_path, "first") as lock:
+            held = subprocess.Popen(["sleep", "60"], pass_fds=[lock])
+        with pytest.raises(UsageError, match="another clrl is at work"):
+            with claimed(tmp_path, "second"):
+                pytest.fail("both are in")
+        threading.Timer(0.3, held.kill).start()
+        with claimed(tmp_path, "third"):
+            assert held.wait() == -signal.SIGKILL
 
     def test_one_launcher_at_a_time(self, tmp_path: Path) -> None:
         out = tmp_path / "out"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from clrl import record
-from clrl.record import Recorder, read_metrics
+from clrl.errors import StorageError, UsageError
+from clrl.provenance import provenance
+from clrl.record import Recorder, Unlike, read_metrics
 
 
 def events(folder: Path) -> list[tuple[int, str, float]]:
@@ -92,7 +96,7 @@ class TestStatus:
         status = record.read_status(folder)
         assert (status["state"], status["steps"], status["seed"]) == ("running", 0, 3)
         assert status["config_hash"] == "abc"
-        assert {"clrl", "numpy", "torch"} <= status["versions"].keys()
+        assert status["provenance"] == dict(provenance())
         assert record.read_config(folder) == {"steps": 5}
         with Recorder(folder) as recorder:
             recorder.write(5, {"a": 1.0})
@@ -102,20 +106,25 @@ class TestStatus:
         assert not list(folder.glob("*.tmp"))
         assert record.run_folders(tmp_path) == [folder]
 
-    def test_a_new_start_removes_what_was_there(self, tmp_path: Path) -> None:
-        record.start_run(tmp_path, 0, {}, "abc")
+    def test_a_new_start_forgets_an_error(self, tmp_path: Path) -> None:
+        record.start_run(tmp_path, 0, {}, "abc", population=[0, 1])
         with Recorder(tmp_path) as recorder:
             recorder.write(5, {"a": 1.0})
         record.end_run(tmp_path, "failed", "Traceback\nValueError: no\n")
         assert (tmp_path / "error.txt").read_text() == "Traceback\nValueError: no\n"
+        assert record.read_status(tmp_path)["population"] == [0, 1]
         record.start_run(tmp_path, 0, {}, "def")
-        names = sorted(path.name for path in tmp_path.iterdir())
-        assert names == ["config.yaml", "status.json"]
+        assert not (tmp_path / "error.txt").exists()
+        assert "population" not in record.read_status(tmp_path)
 
     @pytest.mark.parametrize("content", ["", "[1]", '{"state": "fin'])
-    def test_what_cannot_be_read_counts_as_nothing(self, tmp_path: Path, content: str) -> None:
-        (tmp_path / "status.json").write_text(content)
+    def test_a_damaged_status_is_no_reason_to_begin_anew(
+        self, tmp_path: Path, content: str
+    ) -> None:
         assert record.read_status(tmp_path) == {}
+        (tmp_path / "status.json").write_text(content)
+        with pytest.raises(UsageError, match="status.json: expected a run's status"):
+            record.read_status(tmp_path)
 
     def test_run_folders_come_by_number(self, tmp_path: Path) -> None:
         for name in ("seed-10", "seed-2", "seed-x"):
@@ -124,9 +133,67 @@ class TestStatus:
         assert names == ["seed-2", "seed-10"]
 
 
-def test_atomic_writing_leaves_the_old_file_when_it_fails(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    record.write_atomically(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        record.write_atomically(path, "\udc80")
-    assert path.read_text() == "old"
+class TestPosition:
+    """Going on where a file was at some time."""
+
+    ROWS = ((10, {"a": 1.0, "time/elapsed": 5.0}), (20, {"a": 2.0, "time/elapsed": 9.0}))
+
+    def written(self, folder: Path) -> Recorder:
+        recorder = Recorder(folder)
+        for step, values in self.ROWS:
+            recorder.write(step, values)
+        return recorder
+
+    def test_what_is_newer_is_cut_off(self, tmp_path: Path) -> None:
+        with self.written(tmp_path) as recorder:
+            position = recorder.position()
+            content = (tmp_path / "metrics.jsonl").read_bytes()
+            recorder.write(30, {"a": 3.0})
+        with Recorder(tmp_path, position) as recorder:
+            assert (tmp_path / "metrics.jsonl").read_bytes() == content
+            assert recorder.position() == position
+            recorder.write(30, {"a": 4.0})
+        assert [step for step, tag, _ in events(tmp_path) if tag == "a"] == [10, 20, 30]
+        assert events(tmp_path)[-1] == (30, "a", 4.0)
+        assert position["size"] == len(content)
+        assert position["sha256"] == hashlib.sha256(content).hexdigest()
+
+    def test_a_line_cut_off_goes_too(self, tmp_path: Path) -> None:
+        with self.written(tmp_path) as recorder:
+            position = recorder.position()
+        with open(tmp_path / "metrics.jsonl", "ab") as file:
+            file.write(b'{"step": 30, "a"')
+        with Recorder(tmp_path, position) as recorder:
+            recorder.write(30, {"a": 3.0})
+        steps = [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")]
+        assert steps == [10, 20, 30]
+
+    def test_events_keep_their_distance_in_time(self, tmp_path: Path) -> None:
+        from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+        with self.written(tmp_path) as recorder:
+            position = recorder.position()
+        with Recorder(tmp_path, position):
+            (path,) = tmp_path.glob("events.out.tfevents.*")
+        times = [event.wall_time for event in EventFileLoader(str(path)).Load()]
+        assert [time - times[0] for time in times] == pytest.approx([0.0, 5.0, 9.0], abs=1e-3)
+
+    @pytest.mark.parametrize("change", [b"", b'{"step": 10}\n', None])
+    def test_another_file_is_refused_and_left(self, tmp_path: Path, change: bytes | None) -> None:
+        with self.written(tmp_path) as recorder:
+            position = recorder.position()
+        path = tmp_path / "metrics.jsonl"
+        content = path.read_bytes()
+        changed = content.replace(b"2.0", b"2.5") if change is None else change
+        path.write_bytes(changed)
+        with pytest.raises(Unlike, match="metrics.jsonl: not what it was"):
+            Recorder(tmp_path, position)
+        assert path.read_bytes() == changed
+
+    def test_a_deleted_folder_is_noticed(self, tmp_path: Path) -> None:
+        folder = tmp_path / "run"
+        folder.mkdir()
+        with Recorder(folder) as recorder:
+            shutil.rmtree(folder)
+            with pytest.raises(StorageError, match="metrics.jsonl: it was deleted"):
+                recorder.write(1, {"a": 1.0})

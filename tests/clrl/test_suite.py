@@ -14,6 +14,7 @@ from rich.console import Console
 
 from clrl import record, suite
 from clrl.agents.optim.options import AdamOptions
+from clrl.checkpoint import Keeping
 from clrl.config import resolve
 from clrl.errors import UsageError
 from clrl.launch import local
@@ -242,15 +243,20 @@ STAND_IN = """
 import sys
 from multiprocessing.connection import Connection
 from clrl.launch.worker import main
+from clrl.record import Recorder
 
 class StandIn:
+    def prepare(self, config):
+        pass
+
     def check(self, config):
         return []
 
-    def train(self, config, seeds, recorders, progress):
-        for recorder in recorders.values():
-            recorder.write(config.steps, {"x": 1.0})
-        return {seed: "finished" for seed in seeds}
+    def train(self, config, terms, progress, remark):
+        for folder in terms.folders.values():
+            with Recorder(folder) as recorder:
+                recorder.write(config.steps, {"x": 1.0})
+        return {seed: "finished" for seed in terms.folders}
 
 main(Connection(int(sys.argv[1])), StandIn())
 """
@@ -266,7 +272,7 @@ class TestCarryOut:
     def run(self, text: str, out: Path) -> str:
         found = suite.from_mapping(yaml.safe_load(text), Place("small.yaml"), "small")
         console = Console(file=io.StringIO(), width=200)
-        assert suite.carry_out(found, out, 2, console) == []
+        assert suite.carry_out(found, out, console, 2, Keeping()) == []
         return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
     def test_a_second_time_does_nothing(self, tmp_path: Path) -> None:
@@ -280,7 +286,7 @@ class TestCarryOut:
     def test_what_is_missing_is_added(self, tmp_path: Path) -> None:
         out = tmp_path / "out"
         self.run(SMALL, out)
-        record.end_run(out / "permuted-digits" / "sgd" / "seed-1", "interrupted")
+        record.end_run(out / "permuted-digits" / "sgd" / "seed-1", "preempted")
         assert "1 of 4 runs to do" in self.run(SMALL, out)
         assert "2 of 6 runs to do" in self.run(SMALL.replace("0-1", "0-2"), out)
         assert len(record.run_folders(out)) == 6
@@ -299,7 +305,7 @@ class TestCarryOut:
 def _with_command(command: list[str]) -> Any:
     original = local.Pool.__init__
 
-    def init(self: local.Pool, workers: int) -> None:
-        original(self, workers, command)
+    def init(self: local.Pool, workers: int, keeping: Keeping) -> None:
+        original(self, workers, keeping, command)
 
     return init

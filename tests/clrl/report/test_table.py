@@ -78,7 +78,7 @@ def test_a_row_a_learner_and_a_table_a_benchmark(tmp_path: Path) -> None:
         run(digits / "adam" / f"seed-{seed}", rows)
     run(digits / "sgd" / "seed-0", [{"step": 10, "online/accuracy": 0.25}], "diverged")
     run(digits / "sgd" / "seed-1", [{"step": 10, "online/accuracy": 0.75}])
-    run(digits / "sgd" / "seed-2", [{"step": 10, "online/accuracy": 0.9}], "interrupted")
+    run(digits / "sgd" / "seed-2", [{"step": 10, "online/accuracy": 0.9}], "preempted")
     run(tmp_path / "line" / "adam" / "seed-0", [{"step": 10, "online/loss": 1.5}])
     lines = printed(tmp_path, width=200)
     assert lines[0] == "digits: mean over seeds [95% interval]"
