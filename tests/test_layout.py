@@ -33,6 +33,7 @@ SUITE = LAUNCH | {"clrl.configs", "clrl.launch"}
 BENCH = SUITE | {"clrl.arguments", "clrl.choices", "clrl.control", "clrl.report", "clrl.suite"}
 MAY_IMPORT = {
     "clrl": set(),
+    "clrl.__main__": {"clrl.cli"},
     "clrl.configs": set(),
     "clrl.errors": LEAVES,
     "clrl.options": LEAVES,
