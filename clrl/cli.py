@@ -251,14 +251,13 @@ def _carry_out(table: Suite, out: Path, how: HowArguments) -> int:
     from rich.console import Console
 
     from clrl import suite
-    from clrl.launch.local import Interrupted, default_workers
+    from clrl.launch.local import LocalCrew, default_workers
+    from clrl.launch.supervisor import Interrupted
     from clrl.report.table import print_failures, print_tables
 
-    console = Console(stderr=True)
+    crew = LocalCrew(how.workers or default_workers())
     try:
-        failures = suite.carry_out(
-            table, out, console, how.workers or default_workers(), how.keeping, how.force
-        )
+        failures = suite.carry_out(table, out, Console(stderr=True), crew, how.keeping, how.force)
     except Interrupted as asked:
         complain(f"{asked}: preempted; the same command, or clrl resume {out}, goes on from there")
         return 128 + asked.signal

@@ -30,10 +30,11 @@ from clrl.config import (
 )
 from clrl.envs.benchmarks import BENCHMARKS
 from clrl.errors import UsageError
+from clrl.launch.crew import Crew
 from clrl.launch.jobs import Job, share_out
-from clrl.launch.local import Failure, Pool
 from clrl.launch.plan import MARKER, claimed, remaining
 from clrl.launch.progress import shown
+from clrl.launch.supervisor import Failure, Supervisor
 from clrl.registry import plug_ins_refused
 from clrl.values import Place, known_keys, mapping, parse_seeds, show, suggestion
 
@@ -228,7 +229,7 @@ def carry_out(
     suite: Suite,
     out: Path,
     console: Console,
-    workers: int,
+    crew: Crew[Any],
     keeping: Keeping,
     force: bool = False,
 ) -> list[Failure]:
@@ -238,7 +239,7 @@ def carry_out(
         suite: what the folder is to hold.
         out: the folder.
         console: where to say what is going on.
-        workers: how many processes work side by side.
+        crew: who trains.
         keeping: when checkpoints are written.
         force: see `clrl.launch.plan.remaining`.
 
@@ -248,7 +249,7 @@ def carry_out(
     Raises:
         UsageError: the folder cannot be the suite's, or a benchmark cannot be had; nothing
             was written then.
-        clrl.launch.local.Interrupted: the user asked for an end.
+        clrl.launch.supervisor.Interrupted: the user asked for an end.
     """
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
     populations = suite.populations(out)
@@ -258,17 +259,20 @@ def carry_out(
     if not runs:
         say(f"{suite.name}: nothing to do, all {total} runs in {out} are finished")
         return []
-    with Pool(min(workers, len(share_out(left, workers))), keeping) as pool:
-        remarks = pool.check(left)
+    crew.size = min(crew.size, len(share_out(left, crew.size)))
+    with Supervisor(crew, keeping) as supervisor:
+        remarks = supervisor.check(left)
         begun = sum(len(job.folders) for job in left if job.resumes)
-        work = f"{runs} of {total} runs to do in {out}, workers: {pool.workers}"
+        work = f"{runs} of {total} runs to do in {out}, workers: {crew.size}"
         further = f", {begun} of them from a checkpoint" if begun else ""
         for line in (f"{suite.name}: {work}{further}", *remarks):
             say(line)
         with claimed(out, record.to_yaml(suite.to_dict())) as lock:
-            jobs = share_out(remaining(populations, out, force), workers)
+            crew.hold(lock)
+            # Once more, now that nobody else can be at work here.
+            jobs = share_out(remaining(populations, out, force), crew.size)
             with shown(jobs, console) as progress:
-                return pool.run(jobs, progress, lock)
+                return supervisor.run(jobs, progress)
 
 
 def _text(raw: Any, place: Place) -> str:

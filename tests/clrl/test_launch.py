@@ -24,9 +24,10 @@ from clrl import checkpoint, record
 from clrl.config import resolve
 from clrl.errors import UsageError
 from clrl.launch.jobs import Job, share_out
-from clrl.launch.local import Interrupted, Pool
+from clrl.launch.local import LocalCrew
 from clrl.launch.plan import MARKER, check_folder, claimed, remaining
 from clrl.launch.progress import Clock, Lines, duration, seeds_text, shown
+from clrl.launch.supervisor import Interrupted, Supervisor
 from clrl.provenance import provenance
 from clrl.values import Place
 
@@ -144,12 +145,12 @@ class TestShareOut:
         assert share_out([], 3) == []
 
 
-class TestPool:
+class TestSupervisor:
     def test_runs_end_with_status_and_metrics(self, tmp_path: Path, command: list[str]) -> None:
         jobs = [job(tmp_path, label=f"b/{i}") for i in range(3)]
-        with Pool(2, command=command) as pool:
-            assert pool.check([*jobs, job(tmp_path, HANG)]) == ["b/l: slow"]
-            assert pool.run(jobs, quiet(jobs)) == []
+        with Supervisor(LocalCrew(2, command)) as supervisor:
+            assert supervisor.check([*jobs, job(tmp_path, HANG)]) == ["b/l: slow"]
+            assert supervisor.run(jobs, quiet(jobs)) == []
         assert states(*jobs) == ["finished"] * 9
         for one in jobs:
             for seed, folder in one.folders.items():
@@ -159,8 +160,8 @@ class TestPool:
 
     def test_each_population_is_a_process(self, tmp_path: Path, command: list[str]) -> None:
         jobs = [job(tmp_path, label=f"b/{i}") for i in range(5)]
-        with Pool(2, command=command) as pool:
-            pool.run(jobs, quiet(jobs))
+        with Supervisor(LocalCrew(2, command)) as supervisor:
+            supervisor.run(jobs, quiet(jobs))
         pids = [
             {record.read_metrics(f / "metrics.jsonl")[0]["pid"] for f in one.folders.values()}
             for one in jobs
@@ -173,8 +174,8 @@ class TestPool:
         self, tmp_path: Path, command: list[str], lr: float
     ) -> None:
         one = job(tmp_path, lr)
-        with Pool(1, command=command) as pool:
-            assert pool.run([one], quiet([one])) == []
+        with Supervisor(LocalCrew(1, command)) as supervisor:
+            assert supervisor.run([one], quiet([one])) == []
         assert states(one) == ["finished"] * 3
         for folder in one.folders.values():
             assert record.read_metrics(folder / "metrics.jsonl")[0]["attempt"] == 2
@@ -182,8 +183,8 @@ class TestPool:
 
     def test_divergence_is_kept_apart(self, tmp_path: Path, command: list[str]) -> None:
         one = job(tmp_path, DIVERGE)
-        with Pool(1, command=command) as pool:
-            assert pool.run([one], quiet([one])) == []
+        with Supervisor(LocalCrew(1, command)) as supervisor:
+            assert supervisor.run([one], quiet([one])) == []
         assert states(one) == ["finished", "diverged", "finished"]
 
     @pytest.mark.parametrize(
@@ -200,8 +201,8 @@ class TestPool:
     ) -> None:
         bad, good = job(tmp_path, lr, label="b/bad"), job(tmp_path, label="b/good")
         jobs = [bad, good, job(tmp_path, label="b/later")]
-        with Pool(1, command=command) as pool:
-            (failure,) = pool.run(jobs, quiet(jobs))
+        with Supervisor(LocalCrew(1, command)) as supervisor:
+            (failure,) = supervisor.run(jobs, quiet(jobs))
         assert (failure.label, failure.seeds) == ("b/bad", [0, 1, 2])
         assert (failure.message, failure.mistake) == (message, mistake)
         assert states(*jobs) == ["failed"] * 3 + ["finished"] * 6
@@ -216,15 +217,15 @@ class TestPool:
     def test_a_job_that_cannot_start_is_refused_unwritten(
         self, tmp_path: Path, command: list[str], lr: float, message: str
     ) -> None:
-        with Pool(1, command=command) as pool, pytest.raises(UsageError) as caught:
-            pool.check([job(tmp_path / "out"), job(tmp_path / "out", lr)])
+        with Supervisor(LocalCrew(1, command)) as supervisor, pytest.raises(UsageError) as caught:
+            supervisor.check([job(tmp_path / "out"), job(tmp_path / "out", lr)])
         assert str(caught.value) == message
         assert not (tmp_path / "out").exists()
 
     def test_a_worker_that_does_not_even_start(self, tmp_path: Path) -> None:
-        with Pool(1, command=[sys.executable, "-c", "raise SystemExit(3)"]) as pool:
+        with Supervisor(LocalCrew(1, [sys.executable, "-c", "raise SystemExit(3)"])) as supervisor:
             with pytest.raises(UsageError, match=r"the process died \(exit status 3\)"):
-                pool.check([job(tmp_path)])
+                supervisor.check([job(tmp_path)])
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_ends_everything_promptly(
@@ -238,10 +239,10 @@ class TestPool:
             wait_for(lambda: all((f / "metrics.jsonl").exists() for f in hanging.folders.values()))
             os.kill(os.getpid(), number)
 
-        with Pool(1, command=command) as pool:
+        with Supervisor(LocalCrew(1, command)) as supervisor:
             threading.Thread(target=interrupt).start()
             with pytest.raises(Interrupted):
-                pool.run([hanging, waiting], quiet([hanging, waiting]))
+                supervisor.run([hanging, waiting], quiet([hanging, waiting]))
         assert signal.getsignal(number) == before
         assert states(hanging, waiting) == ["preempted"] * 3 + ["-"] * 3
         for folder in hanging.folders.values():
@@ -250,17 +251,17 @@ class TestPool:
     def test_one_that_does_not_listen_is_ended_all_the_same(
         self, tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("clrl.launch.local._LAST_CHECKPOINT", 0.5)
+        monkeypatch.setattr("clrl.launch.supervisor._LAST_CHECKPOINT", 0.5)
         deaf = job(tmp_path, DEAF)
 
         def interrupt() -> None:
             wait_for(lambda: all((f / "metrics.jsonl").exists() for f in deaf.folders.values()))
             os.kill(os.getpid(), signal.SIGUSR1)
 
-        with Pool(1, command=command) as pool:
+        with Supervisor(LocalCrew(1, command)) as supervisor:
             threading.Thread(target=interrupt).start()
             with pytest.raises(Interrupted) as caught:
-                pool.run([deaf], quiet([deaf]))
+                supervisor.run([deaf], quiet([deaf]))
         assert caught.value.signal == signal.SIGUSR1
         assert states(deaf) == ["preempted"] * 3
         pid = record.read_metrics(deaf.folders[0] / "metrics.jsonl")[0]["pid"]
@@ -274,10 +275,10 @@ class TestPool:
                 import io, sys
                 sys.path.insert(0, {str(Path(__file__).parent)!r})
                 from pathlib import Path
-                from test_launch import HANG, Pool, job, quiet
+                from test_launch import HANG, LocalCrew, Supervisor, job, quiet
                 one = job(Path({str(tmp_path)!r}), HANG, [0])
-                with Pool(1, command={command!r}) as pool:
-                    pool.run([one], quiet([one]))
+                with Supervisor(LocalCrew(1, {command!r})) as supervisor:
+                    supervisor.run([one], quiet([one]))
             """)]
         )  # fmt: skip
         metrics = tmp_path / "b" / "l" / "seed-0" / "metrics.jsonl"

@@ -17,7 +17,7 @@ from clrl.agents.optim.options import AdamOptions
 from clrl.checkpoint import Keeping
 from clrl.config import resolve
 from clrl.errors import UsageError
-from clrl.launch import local
+from clrl.launch.local import LocalCrew
 from clrl.values import Place
 
 SMALL = """
@@ -264,15 +264,15 @@ main(Connection(int(sys.argv[1])), StandIn())
 
 class TestCarryOut:
     @pytest.fixture(autouse=True)
-    def _stand_in(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _stand_in(self, tmp_path: Path) -> None:
         script = tmp_path / "stand_in.py"
         script.write_text(STAND_IN)
-        monkeypatch.setattr(local.Pool, "__init__", _with_command([sys.executable, str(script)]))
+        self.command = [sys.executable, str(script)]
 
     def run(self, text: str, out: Path) -> str:
         found = suite.from_mapping(yaml.safe_load(text), Place("small.yaml"), "small")
         console = Console(file=io.StringIO(), width=200)
-        assert suite.carry_out(found, out, console, 2, Keeping()) == []
+        assert suite.carry_out(found, out, console, LocalCrew(2, self.command), Keeping()) == []
         return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
     def test_a_second_time_does_nothing(self, tmp_path: Path) -> None:
@@ -300,12 +300,3 @@ class TestCarryOut:
         with pytest.raises(UsageError, match=r"steps 40 -> 80"):
             self.run(SMALL.replace("steps: 40", "steps: 80"), out)
         assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-
-
-def _with_command(command: list[str]) -> Any:
-    original = local.Pool.__init__
-
-    def init(self: local.Pool, workers: int, keeping: Keeping) -> None:
-        original(self, workers, keeping, command)
-
-    return init
