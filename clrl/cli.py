@@ -251,11 +251,11 @@ def _carry_out(table: Suite, out: Path, how: HowArguments) -> int:
     from rich.console import Console
 
     from clrl import suite
-    from clrl.launch.local import LocalCrew, default_workers
+    from clrl.launch import crew_of
     from clrl.launch.supervisor import Interrupted
     from clrl.report.table import print_failures, print_tables
 
-    crew = LocalCrew(how.workers or default_workers())
+    crew = crew_of(how.launcher, how.workers, how.address, out)
     try:
         failures = suite.carry_out(table, out, Console(stderr=True), crew, how.keeping, how.force)
     except Interrupted as asked:

@@ -20,8 +20,8 @@ class Worker(Protocol):
     def send(self, request: tuple[Any, ...]) -> None:
         """Hand over a request; that a worker is gone shows when it is listened to."""
 
-    def receive(self) -> tuple[str, Any]:
-        """The next message.
+    def receive(self) -> list[tuple[str, Any]]:
+        """The messages that are there, the answer to a request as the last one.
 
         Raises:
             Gone: the worker is.

@@ -53,7 +53,7 @@ class LocalWorker:
         with contextlib.suppress(ConnectionError):
             self.pipe.send(request)
 
-    def receive(self) -> tuple[str, Any]:
+    def receive(self) -> list[tuple[str, Any]]:
         """See `clrl.launch.crew.Worker.receive`."""
         try:
             kind, answer = self.pipe.recv()
@@ -62,10 +62,10 @@ class LocalWorker:
             raise Gone(cause(self.process.returncode)) from None
         if kind == "pid":
             self._trainer, self._asked = answer, False
-            return "progress", 0
+            return []
         if kind != "progress" and kind != "remark":
             self._trainer = 0
-        return kind, answer
+        return [(kind, answer)]
 
     def interrupt(self) -> None:
         """See `clrl.launch.crew.Worker.interrupt`."""

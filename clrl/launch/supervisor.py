@@ -150,8 +150,7 @@ class Supervisor:
     def _message(self, worker: Worker) -> tuple[str, Any]:
         """The answer to a request."""
         while True:
-            if self._wait([worker]):
-                kind, answer = worker.receive()
+            for kind, answer in worker.receive() if self._wait([worker]) else []:
                 if kind not in ("progress", "remark"):
                     return kind, answer
 
@@ -220,18 +219,19 @@ class Supervisor:
         """Take one message of a busy worker; what is to be done again, if anything."""
         attempts = self._busy[worker]
         try:
-            kind, answer = worker.receive()
+            messages = worker.receive()
         except Gone as gone:
             del self._busy[worker]
             return self._ended(attempts, "death", str(gone), progress)
-        if kind == "progress":
-            progress.update(attempts.job, answer)
-        elif kind == "remark":
-            progress.say(attempts.job, answer)
-        else:
-            del self._busy[worker]
-            self._idle.append(worker)
-            return self._ended(attempts, kind, answer, progress)
+        for kind, answer in messages:
+            if kind == "progress":
+                progress.update(attempts.job, answer)
+            elif kind == "remark":
+                progress.say(attempts.job, answer)
+            else:
+                del self._busy[worker]
+                self._idle.append(worker)
+                return self._ended(attempts, kind, answer, progress)
         return None
 
     def _ended(
@@ -283,9 +283,10 @@ class Supervisor:
         """Take a message of a worker whose job is not to be done again."""
         attempts = self._busy[worker]
         try:
-            kind, answer = worker.receive()
+            messages = worker.receive()
         except Gone:
-            kind, answer = "death", ""
+            messages = [("death", None)]
+        kind, answer = messages[-1] if messages else ("progress", None)
         if kind in ("progress", "remark"):
             return
         del self._busy[worker]
