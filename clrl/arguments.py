@@ -19,40 +19,10 @@ from typing import Any, Literal
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
-from clrl.checkpoint import Keeping
 from clrl.errors import UsageError
-from clrl.options import PositiveFloat, PositiveInt
 from clrl.values import suggestion
 
 _OPTION = re.compile(r"--?[A-Za-z]")
-
-
-@dataclasses.dataclass(frozen=True)
-class HowArguments:
-    """How runs are carried out, which changes nothing about their results.
-
-    Attributes:
-        launcher: where: on this machine, on a Ray cluster, or as jobs of Slurm.
-        address: of a Ray cluster, as HOST:PORT; Ray is started on this machine unless given.
-        workers: processes side by side; one a core unless given.
-        checkpoint_minutes: between two checkpoints; there is always one at the end.
-        checkpoint_steps: steps of each learner between two checkpoints; any number unless given.
-        force: go on from a checkpoint although settings, versions or threads have changed.
-    """
-
-    launcher: Literal["local", "ray", "slurm"] = "local"
-    address: str | None = dataclasses.field(default=None, metadata={"metavar": "HOST:PORT"})
-    workers: PositiveInt | None = dataclasses.field(default=None, metadata={"metavar": "WHOLE"})
-    checkpoint_minutes: PositiveFloat = Keeping.minutes
-    checkpoint_steps: PositiveInt | None = dataclasses.field(
-        default=Keeping.steps, metadata={"metavar": "WHOLE"}
-    )
-    force: bool = dataclasses.field(default=False, metadata={"switch": True})
-
-    @property
-    def keeping(self) -> Keeping:
-        """When checkpoints are written."""
-        return Keeping(self.checkpoint_minutes, self.checkpoint_steps)
 
 
 class Given(str):

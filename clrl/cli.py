@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 from annotated_types import Ge, Le
 
 from clrl import __version__, arguments
-from clrl.arguments import HowArguments
 from clrl.errors import StorageError, UsageError
+from clrl.launch.options import LaunchOptions
 from clrl.options import PositiveInt
 from clrl.record import EVENTS
 from clrl.values import Place, build, suggestion
@@ -62,7 +62,7 @@ class ListArguments:
 
 
 @dataclass(frozen=True)
-class SuiteArguments(HowArguments):
+class SuiteArguments(LaunchOptions):
     """Carry out a suite; what is finished is not done again, what was interrupted goes on.
 
     Attributes:
@@ -79,7 +79,7 @@ class SuiteArguments(HowArguments):
 
 
 @dataclass(frozen=True)
-class ResumeArguments(HowArguments):
+class ResumeArguments(LaunchOptions):
     """Do what is left of the runs in a folder, each from its last checkpoint.
 
     Attributes:
@@ -247,7 +247,7 @@ def resume_command(argv: list[str]) -> int:
     return _carry_out(suite.of_folder(folder), folder, options)
 
 
-def _carry_out(table: Suite, out: Path, how: HowArguments) -> int:
+def _carry_out(table: Suite, out: Path, how: LaunchOptions) -> int:
     from rich.console import Console
 
     from clrl import suite
@@ -255,7 +255,7 @@ def _carry_out(table: Suite, out: Path, how: HowArguments) -> int:
     from clrl.launch.supervisor import Interrupted
     from clrl.report.table import print_failures, print_tables
 
-    crew = crew_of(how.launcher, how.workers, how.address, out)
+    crew = crew_of(how, out)
     try:
         failures = suite.carry_out(table, out, Console(stderr=True), crew, how.keeping, how.force)
     except Interrupted as asked:

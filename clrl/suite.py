@@ -231,6 +231,7 @@ def carry_out(
     console: Console,
     crew: Crew[Any],
     keeping: Keeping,
+    members: int | None = None,
     force: bool = False,
 ) -> list[Failure]:
     """Do what is left of a suite.
@@ -241,6 +242,7 @@ def carry_out(
         console: where to say what is going on.
         crew: who trains.
         keeping: when checkpoints are written.
+        members: how many seeds a population has at most; None leaves it to the workers.
         force: see `clrl.launch.plan.remaining`.
 
     Returns:
@@ -259,7 +261,8 @@ def carry_out(
     if not runs:
         say(f"{suite.name}: nothing to do, all {total} runs in {out} are finished")
         return []
-    crew.size = min(crew.size, len(share_out(left, crew.size)))
+    workers = None if crew.elastic else crew.size
+    crew.size = min(crew.size, len(share_out(left, workers, members)))
     with Supervisor(crew, keeping) as supervisor:
         remarks = supervisor.check(left)
         begun = sum(len(job.folders) for job in left if job.resumes)
@@ -270,7 +273,7 @@ def carry_out(
         with claimed(out, record.to_yaml(suite.to_dict())) as lock:
             crew.hold(lock)
             # Once more, now that nobody else can be at work here.
-            jobs = share_out(remaining(populations, out, force), crew.size)
+            jobs = share_out(remaining(populations, out, force), workers, members)
             with shown(jobs, console) as progress:
                 return supervisor.run(jobs, progress)
 

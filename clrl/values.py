@@ -95,7 +95,9 @@ def build(options: type, raw: Mapping[str, Any], place: Place) -> Any:
     known_keys(raw, [field.name for field in fields], place)
     values = {}
     for field in fields:
-        if field.name in raw:
+        if field.name in raw and dataclasses.is_dataclass(hints[field.name]):
+            values[field.name] = build(hints[field.name], raw[field.name], place.at(field.name))
+        elif field.name in raw:
             values[field.name] = check(hints[field.name], raw[field.name], place.at(field.name))
         elif field.default is field.default_factory is dataclasses.MISSING:
             hint = describe(hints[field.name])

@@ -127,7 +127,7 @@ class Supervisor:
             UsageError: a job cannot start.
             Interrupted: the user asked for an end.
         """
-        for _ in range(self.crew.size - len(self._idle)):
+        for _ in range(min(self.crew.size, len(jobs)) - len(self._idle)):
             self._idle.append(self.crew.start())
         remarks = []
         for job in jobs:
@@ -184,17 +184,24 @@ class Supervisor:
             raise
 
     def _hand_out(self, waiting: list[_Attempts], progress: Progress) -> None:
-        while waiting and (self._idle or len(self._busy) < self.crew.size):
-            attempts = waiting.pop()
-            if not self._begin(attempts, progress):
-                continue
-            worker = self._idle.pop() if self._idle else self.crew.start()
-            self._busy[worker] = attempts
-            terms = Terms(attempts.job.folders, self.keeping, attempts.resumes)
-            worker.send(("train", to_dict(attempts.job.config), terms))
-        if not waiting:
+        if waiting and self._has_room():
+            with self.crew.batch():
+                while waiting and self._has_room():
+                    self._hand_over(waiting.pop(), progress)
+        if not waiting:  # and what others wait for is free
             self.crew.end(self._idle)
             self._idle = []
+
+    def _has_room(self) -> bool:
+        return bool(self._idle) or len(self._busy) < self.crew.size
+
+    def _hand_over(self, attempts: _Attempts, progress: Progress) -> None:
+        if not self._begin(attempts, progress):
+            return
+        worker = self._idle.pop() if self._idle else self.crew.start()
+        self._busy[worker] = attempts
+        terms = Terms(attempts.job.folders, self.keeping, attempts.resumes)
+        worker.send(("train", to_dict(attempts.job.config), terms))
 
     def _begin(self, attempts: _Attempts, progress: Progress) -> bool:
         """Note that a job starts; whether that could be done."""
