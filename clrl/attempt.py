@@ -39,7 +39,7 @@ class Attempt:
         keeping: when to write checkpoints.
         progress: called now and then with the steps taken so far, over all members.
         remark: called with what the user should know, a line each.
-        resumes: whether to go on from a checkpoint; otherwise those that are there are removed.
+        resumes: whether to go on from a checkpoint, where there is one.
 
     Raises:
         UsageError: training cannot start.
@@ -96,11 +96,8 @@ class Attempt:
         Raises:
             UsageError: a metrics file was changed since, so that it would have to be done anew.
         """
-        if not self._resumes:
-            for folder in self._folders.values():
-                checkpoint.remove(folder)
         unlike = ""
-        for path in checkpoint.candidates(self._folder):
+        for path in checkpoint.candidates(self._folder) if self._resumes else ():
             try:
                 saved = checkpoint.unpack(path.read_bytes(), path)
                 self._recorders = self._opened(saved["records"])
