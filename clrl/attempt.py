@@ -99,7 +99,7 @@ class Attempt:
         unlike = ""
         for path in checkpoint.candidates(self._folder) if self._resumes else ():
             try:
-                saved = checkpoint.unpack(path.read_bytes(), path)
+                saved = checkpoint.read(path)
                 self._recorders = self._opened(saved["records"])
             except checkpoint.Damaged as error:
                 self._remark(f"{error}; what is older is used")
@@ -112,7 +112,7 @@ class Attempt:
             self._loop.clock.elapsed_before = saved["elapsed"]
             return
         if unlike:
-            raise UsageError(f"{unlike}; put it back, or remove the folder to begin anew")
+            raise UsageError(f"{unlike}; put it back, or remove {self._folder} to begin anew")
         self._recorders = self._opened({})
 
     def _opened(self, positions: Mapping[int, Position]) -> dict[int, Recorder]:

@@ -75,11 +75,23 @@ def unpack(content: bytes, path: Path) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(content[start:]), weights_only=True)
     except Exception as error:  # what a reader makes of bytes that somebody else made
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Damaged(f"{path}: not plain values and tensors: {reason}") from error
     if not isinstance(state, dict):
         raise Damaged(f"{path}: not a mapping")
     return cast(dict[str, Any], state)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The state in a file.
+
+    Raises:
+        Damaged: see `unpack`.
+        StorageError: the system does not let it be read.
+    """
+    with files.naming(path):
+        content = path.read_bytes()
+    return unpack(content, path)
 
 
 def write(folder: Path, content: bytes) -> None:
