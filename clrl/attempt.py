@@ -97,12 +97,14 @@ class Attempt:
             UsageError: a metrics file was changed since, so that it would have to be done anew.
         """
         unlike = ""
-        for path in checkpoint.candidates(self._folder) if self._resumes else ():
+        paths = list(checkpoint.candidates(self._folder)) if self._resumes else []
+        for path in paths:
             try:
                 saved = checkpoint.read(path)
                 self._recorders = self._opened(saved["records"])
             except checkpoint.Damaged as error:
-                self._remark(f"{error}; what is older is used")
+                then = "it begins anew" if path == paths[-1] else "the previous one is used"
+                self._remark(f"{error}; {then}")
                 path.unlink()
                 continue
             except Unlike as error:

@@ -88,7 +88,10 @@ def check_files(out: Path) -> None:
             if event.HasField("summary")
         ]
         wanted = [
-            (row["step"], {tag for tag, value in row.items() if tag != "step" and value is not None})
+            (
+                row["step"],
+                {tag for tag, value in row.items() if tag != "step" and value is not None},
+            )
             for row in rows
         ]
         assert [(step, set(values)) for step, values in seen] == wanted, f"{events}: other steps"

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import random
 import signal
-import sys
 import tempfile
 import time
 import traceback
