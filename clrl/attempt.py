@@ -39,7 +39,7 @@ class Attempt:
         keeping: when to write checkpoints.
         progress: called now and then with the steps taken so far, over all members.
         remark: called with what the user should know, a line each.
-        resumes: whether to go on from a checkpoint; otherwise those that are there are removed.
+        resumes: whether to go on from a checkpoint, where there is one.
 
     Raises:
         UsageError: training cannot start.
@@ -65,7 +65,6 @@ class Attempt:
         self._resumes = resumes
         self._recorders: dict[int, Recorder] = {}
         self._asked = False  # for an end
-        self._writing = False
         self._exact: bool | None = None  # whether what is written can be read; None: not known yet
         self._in_memory: bytes | None = None
         self._saved = (time.monotonic(), 0)
@@ -97,16 +96,15 @@ class Attempt:
         Raises:
             UsageError: a metrics file was changed since, so that it would have to be done anew.
         """
-        if not self._resumes:
-            for folder in self._folders.values():
-                checkpoint.remove(folder)
         unlike = ""
-        for path in checkpoint.candidates(self._folder):
+        paths = list(checkpoint.candidates(self._folder)) if self._resumes else []
+        for path in paths:
             try:
-                saved = checkpoint.unpack(path.read_bytes(), path)
+                saved = checkpoint.read(path)
                 self._recorders = self._opened(saved["records"])
             except checkpoint.Damaged as error:
-                self._remark(f"{error}; what is older is used")
+                then = "it begins anew" if path == paths[-1] else "the previous one is used"
+                self._remark(f"{error}; {then}")
                 path.unlink()
                 continue
             except Unlike as error:
@@ -116,7 +114,7 @@ class Attempt:
             self._loop.clock.elapsed_before = saved["elapsed"]
             return
         if unlike:
-            raise UsageError(f"{unlike}; put it back, or remove the folder to begin anew")
+            raise UsageError(f"{unlike}; put it back, or remove {self._folder} to begin anew")
         self._recorders = self._opened({})
 
     def _opened(self, positions: Mapping[int, Position]) -> dict[int, Recorder]:
@@ -129,15 +127,16 @@ class Attempt:
         now, step = time.monotonic(), self._loop.step
         since, step_then = self._saved
         by_steps = self._keeping.steps and step - step_then >= self._keeping.steps
-        if self._asked:
-            self._keep()
-            raise Preempted
         self._in_memory = None
-        if by_steps or now - since >= self._keeping.minutes * 60:
+        kept = self._asked or by_steps or now - since >= self._keeping.minutes * 60
+        if kept:
             self._keep()
         elif now - self._last > SLOW:
             self._in_memory = self._pack()
         self._last = time.monotonic()
+        if self._asked and (kept or self._in_memory):  # maybe in the meantime
+            self._write(self._in_memory)
+            raise Preempted
 
     def _keep(self) -> None:
         """Write a checkpoint of this moment."""
@@ -165,13 +164,12 @@ class Attempt:
         return content
 
     def _write(self, content: bytes | None) -> None:
-        self._writing = True
+        self._in_memory = None  # first of all: a signal now finds nothing that is newer
         if content is not None:
             for recorder in self._recorders.values():
                 recorder.sync()
             checkpoint.write(self._folder, content)
         self._saved = (time.monotonic(), self._loop.step)
-        self._writing = False
 
     @contextlib.contextmanager
     def _heeding_signals(self) -> Iterator[None]:
@@ -186,6 +184,6 @@ class Attempt:
     def _heed(self, number: int, frame: FrameType | None) -> None:
         """Take the next safe point as the last one, or the last one where they are far apart."""
         self._asked = True
-        if self._in_memory is not None and not self._writing:
+        if self._in_memory is not None:
             self._write(self._in_memory)
             raise Preempted

@@ -224,6 +224,8 @@ def training(config: RunConfig, seeds: Sequence[int]) -> Training | ControlTrain
 
 def prepare(config: RunConfig) -> None:
     """Load what all populations of a configuration share: data, simulators, libraries."""
+    torch.optim.SGD([torch.zeros(1)])  # the first optimizer has torch load its compiler: seconds
+    AGENTS.find(config.agent.name).load()
     make = BENCHMARKS.find(config.benchmark.name).load()
     options = as_keywords(config.benchmark.options)
     if _acts(make):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Any, cast
 
-from clrl import record
+from clrl import checkpoint, record
 from clrl.attempt import STOPPING
 from clrl.checkpoint import Keeping
 from clrl.config import config_hash, to_dict
@@ -213,6 +213,9 @@ class Supervisor:
             "forced": list(job.forced),
         }
         try:
+            if not attempts.resumes:  # before a status vouches for what is there
+                for folder in job.folders.values():
+                    checkpoint.remove(folder)
             for seed, folder in job.folders.items():
                 record.start_run(folder, seed, plain, digest, **more)
         except StorageError as error:

@@ -199,4 +199,5 @@ class _Torch:
 
 
 if __name__ == "__main__":
+    die_with_parent()  # which holds the folder's lock, while torch is loaded as well
     main(Connection(int(sys.argv[1])), _Torch())

@@ -6,6 +6,7 @@ The workers here train with a stand-in that does as the learning rate says.
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from rich.console import Console
 
 from clrl import checkpoint, record
 from clrl.config import resolve
-from clrl.errors import UsageError
+from clrl.errors import StorageError, UsageError
 from clrl.launch.jobs import Job, share_out
 from clrl.launch.local import LocalCrew
 from clrl.launch.plan import MARKER, check_folder, claimed, remaining
@@ -180,6 +181,34 @@ class TestSupervisor:
         for folder in one.folders.values():
             assert record.read_metrics(folder / "metrics.jsonl")[0]["attempt"] == 2
             assert record.read_status(folder)["restarts"] == 2
+
+    def test_old_checkpoints_go_before_a_run_is_begun_anew(
+        self, tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one = job(tmp_path)
+        old = [folder / checkpoint.NAME for folder in one.folders.values()]
+        for path in old:
+            path.parent.mkdir(parents=True)
+            path.touch()
+
+        def start(*_: object, **__: object) -> None:
+            assert not any(path.exists() for path in old)
+            raise StorageError("as if killed")
+
+        monkeypatch.setattr(record, "start_run", start)
+        with Pool(1, command=command) as pool:
+            (failure,) = pool.run([one], quiet([one]))
+        assert failure.message == "as if killed"
+
+    def test_a_metrics_file_that_somebody_changed_stops_nobody(
+        self, tmp_path: Path, command: list[str]
+    ) -> None:
+        one = job(tmp_path)
+        one.folders[1].mkdir(parents=True)
+        (one.folders[1] / record.METRICS).write_text('not JSON\n[1]\n{"step": "x"}\n')
+        with Pool(1, command=command) as pool:
+            assert pool.run([one], quiet([one])) == []
+        assert states(one) == ["finished"] * 3
 
     def test_divergence_is_kept_apart(self, tmp_path: Path, command: list[str]) -> None:
         one = job(tmp_path, DIVERGE)
@@ -397,6 +426,47 @@ class TestPlan:
         assert forced.forced == ("optimizer.lr 0.1 -> 0.5",)
         with pytest.raises(UsageError, match="this run has other settings"):
             remaining([job(tmp_path, 0.5)], tmp_path, force=True)  # seed 2 is finished
+
+    def test_a_seed_whose_folder_was_removed_stays_with_those_it_was_begun_with(
+        self, tmp_path: Path
+    ) -> None:
+        one = job(tmp_path)
+        (tmp_path / MARKER).touch()
+        self.end(one, [0, 1, 2], "preempted")
+        (one.folders[0] / checkpoint.NAME).touch()
+        (one.folders[1] / record.STATUS).unlink()
+        assert remaining([one], tmp_path) == [replace(one, resumes=True)]
+
+    def test_what_was_begun_anew_leaves_its_old_companions(self, tmp_path: Path) -> None:
+        """Seeds 0-2 failed without a checkpoint; then 0 and 1 were begun anew, 2 not yet."""
+        one, part = job(tmp_path), job(tmp_path, seeds=[0, 1])
+        (tmp_path / MARKER).touch()
+        self.end(one, [0, 1, 2], "failed")
+        self.end(part, [0, 1], "preempted")
+        (one.folders[0] / checkpoint.NAME).touch()
+        assert remaining([one], tmp_path) == [
+            replace(part, resumes=True),
+            job(tmp_path, seeds=[2]),
+        ]
+
+    @pytest.mark.parametrize("population", [5, [], ["../../../x"], [-1, 0], [True, 0], None])
+    def test_a_group_that_cannot_be_is_none(self, tmp_path: Path, population: object) -> None:
+        one = job(tmp_path, seeds=[0])
+        (tmp_path / MARKER).touch()
+        self.end(one, [0], "preempted")
+        (one.folders[0] / checkpoint.NAME).touch()
+        path = one.folders[0] / record.STATUS
+        status = {**record.read_status(one.folders[0]), "population": population}
+        path.write_text(json.dumps(status))
+        assert remaining([one], tmp_path) == [one]
+
+    def test_provenance_that_cannot_be(self, tmp_path: Path) -> None:
+        one = job(tmp_path, seeds=[0])
+        (tmp_path / MARKER).touch()
+        self.end(one, [0], "preempted")
+        (one.folders[0] / record.STATUS).write_text('{"provenance": "mine"}')
+        with pytest.raises(UsageError, match="expected a run's status"):
+            remaining([one], tmp_path)
 
     def test_a_file_in_the_way_of_a_run(self, tmp_path: Path) -> None:
         (tmp_path / MARKER).touch()
