@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 from annotated_types import Ge, Le
 
@@ -28,6 +28,7 @@ from clrl.record import EVENTS
 from clrl.values import Place, build, suggestion
 
 if TYPE_CHECKING:
+    from clrl.launch.crew import Crew
     from clrl.suite import Suite
 
 T = TypeVar("T")
@@ -256,6 +257,8 @@ def _carry_out(table: Suite, out: Path, how: LaunchOptions) -> int:
     from clrl.report.table import print_failures, print_tables
 
     crew = crew_of(how, out)
+    if how.dry_run:
+        return _show_plan(table, out, crew, how)
     try:
         failures = suite.carry_out(table, out, Console(stderr=True), crew, how.keeping, how.force)
     except Interrupted as asked:
@@ -273,6 +276,20 @@ def _carry_out(table: Suite, out: Path, how: LaunchOptions) -> int:
     if not failures:
         return 0
     return FAILED if failed else MISTAKE
+
+
+def _show_plan(table: Suite, out: Path, crew: Crew[Any], how: LaunchOptions) -> int:
+    from clrl import suite
+    from clrl.report.table import print_plan
+
+    workers = crew.size
+    planned = suite.plan(table, out, crew, how.members, how.force)
+    print_plan(
+        [(job.label, list(job.folders), job.resumes, hours) for job, hours in planned],
+        f"{how.launcher}, {'a job each' if crew.elastic else f'workers: {workers}'}",
+        1 if crew.elastic else workers,
+    )
+    return 0
 
 
 def tensorboard_command(argv: list[str]) -> int:

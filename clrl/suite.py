@@ -278,6 +278,34 @@ def carry_out(
                 return supervisor.run(jobs, progress)
 
 
+def plan(
+    suite: Suite, out: Path, crew: Crew[Any], members: int | None = None, force: bool = False
+) -> list[tuple[Job, float]]:
+    """What `carry_out` would do, and how long each population would take; writes nothing.
+
+    Args:
+        suite: what the folder is to hold.
+        out: the folder.
+        crew: who would train.
+        members: see `carry_out`.
+        force: see `clrl.launch.plan.remaining`.
+
+    Returns:
+        The populations in their order, and hours, from a few seconds of training each. A
+        population that goes on from a checkpoint counts in full.
+
+    Raises:
+        UsageError: as `carry_out` raises it.
+        clrl.launch.supervisor.Interrupted: the user asked for an end.
+    """
+    left = remaining(suite.populations(out), out, force)
+    jobs = share_out(left, None if crew.elastic else crew.size, members)
+    with Supervisor(crew) as supervisor:
+        supervisor.check(left)
+        rates = supervisor.measure(jobs)
+    return [(job, job.size / rate / 3600) for job, rate in zip(jobs, rates, strict=True)]
+
+
 def _text(raw: Any, place: Place) -> str:
     if not isinstance(raw, str):
         raise place.error(f"expected text, got {show(raw)}")

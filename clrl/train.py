@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -234,6 +236,35 @@ def prepare(config: RunConfig) -> None:
         make(0, **options)
     if isinstance(config.agent.options, SB3Options):
         importlib.import_module("clrl.sb3")
+
+
+def measure(config: RunConfig, seeds: Sequence[int], seconds: float) -> float:
+    """Steps a second of a population, over all members, from so many seconds of training.
+
+    They begin at the second safe point, since much is set up before the first. What is measured
+    in training goes nowhere.
+    """
+    loop = training(config, seeds)
+    points: list[tuple[float, int]] = []
+
+    def look(done: int, total: int) -> None:
+        points.append((time.perf_counter(), done))
+        if len(points) > 1 and points[-1][0] - points[min(1, len(points) - 2)][0] >= seconds:
+            raise _Measured
+
+    with contextlib.suppress(_Measured):
+        loop.run(dict.fromkeys(seeds, _Nowhere()), look)
+    (first, before), (last, after) = points[min(1, len(points) - 2)], points[-1]
+    return (after - before) / (last - first)
+
+
+class _Measured(Exception):
+    pass
+
+
+class _Nowhere:
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        pass
 
 
 def _acts(make: Any) -> bool:

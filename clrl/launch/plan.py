@@ -93,8 +93,9 @@ def _left(population: Job, force: bool) -> list[Job]:
 def _begun_with(seed: int, folder: Path, status: Mapping[str, Any]) -> tuple[int, ...]:
     """The seeds that share a run's checkpoint; none where there is no checkpoint of theirs."""
     group = status.get("population")
-    whole = isinstance(group, list) and all(type(one) is int and one >= 0 for one in group)
-    if not whole or seed not in group:
+    if not isinstance(group, list) or not all(type(one) is int and one >= 0 for one in group):
+        return ()
+    if seed not in group:
         return ()
     home = folder.with_name(f"seed-{group[0]}")
     same = record.read_status(home).get("population") == group  # it may have been begun anew

@@ -106,8 +106,8 @@ class SlurmWorker:
         self._read = 0
 
     def send(self, request: tuple[Any, ...]) -> None:
-        """Submit a job; a check is made on this machine."""
-        if request[0] == "check":
+        """Submit a job; whatever is not a training is done on this machine."""
+        if request[0] != "train":
             self._checker = self._crew.checker()
             self._checker.send(request)
             return

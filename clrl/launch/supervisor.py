@@ -131,21 +131,35 @@ class Supervisor:
             self._idle.append(self.crew.start())
         remarks = []
         for job in jobs:
-            if not self._idle:
-                self._idle.append(self.crew.start())
-            worker = self._idle[0]
-            worker.send(("check", to_dict(job.config)))
-            try:
-                kind, answer = self._message(worker)
-            except Gone as gone:
-                self._idle.remove(worker)
-                kind, answer = "death", str(gone)
-            if kind == "death":
-                answer = _killed(answer)
-            if kind != "done":
-                raise UsageError(f"{job.label}: {_last_line(answer)}")
+            answer = self._ask(job, "check")
             remarks += [f"{job.label}: {remark}" for remark in answer]
         return remarks
+
+    def measure(self, jobs: Sequence[Job]) -> list[float]:
+        """Steps a second of each job, over all its seeds, from a few seconds of training.
+
+        Raises:
+            UsageError: a job cannot start.
+            Interrupted: the user asked for an end.
+        """
+        return [self._ask(job, "measure", list(job.folders)) for job in jobs]
+
+    def _ask(self, job: Job, kind: str, *more: Any) -> Any:
+        """The answer of an idle worker to a request about a job."""
+        if not self._idle:
+            self._idle.append(self.crew.start())
+        worker = self._idle[0]
+        worker.send((kind, to_dict(job.config), *more))
+        try:
+            ended, answer = self._message(worker)
+        except Gone as gone:
+            self._idle.remove(worker)
+            ended, answer = "death", str(gone)
+        if ended == "death":
+            answer = _killed(answer)
+        if ended != "done":
+            raise UsageError(f"{job.label}: {_last_line(answer)}")
+        return answer
 
     def _message(self, worker: Worker) -> tuple[str, Any]:
         """The answer to a request."""

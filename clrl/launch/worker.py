@@ -5,14 +5,15 @@ does nothing else itself, so that whatever happens in the process of one populat
 that is used up included, happens to no other. It never prints, and writes nothing but what
 an attempt writes. When the launcher is gone, all end.
 
-It receives a file descriptor to hold open (the lock of the suite's folder), as
-``("hold",)`` and the descriptor; ``("check", config)``; and ``("train", config, terms)``,
-a configuration being plain data and the terms a `Terms`. The process that serves a request
-sends ``("pid", its number)``, while it trains ``("progress", done)`` and ``("remark",
-line)``, and at the end ``("done", result)``, the result being a list of remarks or ``{seed:
-state}``; ``("preempted", None)``; ``("mistake", line)`` for a user's mistake; ``("storage",
-line)`` where something cannot be written; or ``("error", traceback)``. If it dies, the worker
-sends ``("death", how)``.
+It receives a file descriptor to hold open (the lock of the suite's folder), as ``("hold",)`` and
+the descriptor; ``("check", config)``; ``("measure", config, seeds)``; and ``("train", config,
+terms)``, a configuration being plain data and the terms a `Terms`.
+
+The process that serves a request sends ``("pid", its number)``; while it trains ``("progress",
+done)`` and ``("remark", line)``; and at the end ``("done", result)``, the result being a list of
+remarks, steps a second, or ``{seed: state}``; ``("preempted", None)``; ``("mistake", line)`` for
+a user's mistake; ``("storage", line)`` where something cannot be written; or ``("error",
+traceback)``. If it dies, the worker sends ``("death", how)``.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from clrl.launch.process import set_up
 from clrl.values import Place
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_MEASURED = 3.0  # seconds of training from which a rate is taken
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,9 @@ class Trainer(Protocol):
 
     def check(self, config: RunConfig) -> list[str]:
         """Raise what training would raise at its start; return what the user should know."""
+
+    def measure(self, config: RunConfig, seeds: list[int]) -> float:
+        """Steps a second of a population, over all members, from a short training."""
 
     def train(
         self,
@@ -126,20 +131,17 @@ def cause(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
 
-def _serve(
-    connection: Connection,
-    trainer: Trainer,
-    kind: str,
-    plain: Any,
-    terms: Terms | None = None,
-) -> None:
+def _serve(connection: Connection, trainer: Trainer, kind: str, plain: Any, *more: Any) -> None:
     connection.send(("pid", os.getpid()))
     try:
         config = resolve(plain, Place("configuration"))
         answer: tuple[str, Any]
-        if terms is None:
+        if kind == "check":
             answer = ("done", trainer.check(config))
+        elif kind == "measure":
+            answer = ("done", trainer.measure(config, *more))
         else:
+            (terms,) = more
             states = trainer.train(
                 config,
                 terms,
@@ -187,6 +189,9 @@ class _Torch:
         except UsageError as error:
             remarks.append(f"no checkpoints, so that it starts anew when interrupted: {error}")
         return remarks
+
+    def measure(self, config: RunConfig, seeds: list[int]) -> float:
+        return self._train.measure(config, seeds, _MEASURED)
 
     def train(
         self,

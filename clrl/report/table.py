@@ -137,6 +137,39 @@ def print_failures(failures: Sequence[tuple[str, Sequence[int], str]]) -> None:
     console.print(table)
 
 
+def print_plan(
+    populations: Sequence[tuple[str, Sequence[int], bool, float]], where: str, at_a_time: int
+) -> None:
+    """Print what a suite would do, and how long that takes.
+
+    Args:
+        populations: label, seeds, whether it goes on from a checkpoint, and hours of each.
+        where: what to say of the place.
+        at_a_time: how many are in training side by side.
+    """
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("population", "seeds", "hours", ""):
+        table.add_column(heading, justify="right" if heading == "hours" else "left")
+    for label, seeds, resumes, hours in populations:
+        remark = "from its checkpoint" if resumes else ""
+        table.add_row(*map(Text, (label, _seeds(seeds), f"{hours:.2f}", remark)))
+    console.print(table)
+    total = sum(hours for *_, hours in populations)
+    runs = sum(len(seeds) for _, seeds, *_ in populations)
+    console.print(
+        f"{runs} runs in {len(populations)} populations, {total:.2f} hours of one core; {where}, "
+        f"about {total / max(1, at_a_time):.2f} hours. Nothing was written.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    whole = list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))) and len(seeds) > 1
+    return f"{seeds[0]}-{seeds[-1]}" if whole else ",".join(map(str, seeds))
+
+
 def benchmark_tables(benchmark: str, learners: dict[str, list[Path]], width: int) -> list[Table]:
     """The table of one benchmark, cut into several below each other where it is too wide.
 

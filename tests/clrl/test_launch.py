@@ -61,6 +61,9 @@ class StandIn:
             raise ValueError("first line\\nInvalid learning rate")
         return ["slow"] if lr == 4.0 else []
 
+    def measure(self, config, seeds):
+        return 100.0 * len(seeds)
+
     def train(self, config, terms, progress, remark):
         lr, seeds, attempt = config.optimizer.options.lr, list(terms.folders), 0
         for number in STOPPING:
@@ -196,8 +199,8 @@ class TestSupervisor:
             raise StorageError("as if killed")
 
         monkeypatch.setattr(record, "start_run", start)
-        with Pool(1, command=command) as pool:
-            (failure,) = pool.run([one], quiet([one]))
+        with Supervisor(LocalCrew(1, command)) as supervisor:
+            (failure,) = supervisor.run([one], quiet([one]))
         assert failure.message == "as if killed"
 
     def test_a_metrics_file_that_somebody_changed_stops_nobody(
@@ -206,8 +209,8 @@ class TestSupervisor:
         one = job(tmp_path)
         one.folders[1].mkdir(parents=True)
         (one.folders[1] / record.METRICS).write_text('not JSON\n[1]\n{"step": "x"}\n')
-        with Pool(1, command=command) as pool:
-            assert pool.run([one], quiet([one])) == []
+        with Supervisor(LocalCrew(1, command)) as supervisor:
+            assert supervisor.run([one], quiet([one])) == []
         assert states(one) == ["finished"] * 3
 
     def test_divergence_is_kept_apart(self, tmp_path: Path, command: list[str]) -> None:
