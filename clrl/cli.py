@@ -260,7 +260,9 @@ def _carry_out(table: Suite, out: Path, how: LaunchOptions) -> int:
     if how.dry_run:
         return _show_plan(table, out, crew, how)
     try:
-        failures = suite.carry_out(table, out, Console(stderr=True), crew, how.keeping, how.force)
+        failures = suite.carry_out(
+            table, out, Console(stderr=True), crew, how.keeping, how.members, how.force
+        )
     except Interrupted as asked:
         complain(f"{asked}: preempted; the same command, or clrl resume {out}, goes on from there")
         return 128 + asked.signal

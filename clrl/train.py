@@ -188,6 +188,10 @@ class Training(Loop):
                     self.step, {key: column[member] for key, column in columns.items()}
                 )
 
+    def check_state(self) -> None:
+        """See `clrl.loop.Loop.check_state`."""
+        self.state_dict()
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides the runs' future: agent, streams, windows, position."""
         return {

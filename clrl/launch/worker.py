@@ -185,7 +185,7 @@ class _Torch:
                 "trained by itself, which is slower"
             )
         try:
-            made.state_dict()
+            made.check_state()
         except UsageError as error:
             remarks.append(f"no checkpoints, so that it starts anew when interrupted: {error}")
         return remarks
