@@ -249,7 +249,7 @@ def _carry_out(table: Suite, out: Path, workers: int | None) -> int:
 
 
 def tensorboard_command(argv: list[str]) -> int:
-    """``clrl tensorboard``: becomes TensorBoard's own program."""
+    """``clrl tensorboard``: writes means over seeds and becomes TensorBoard's own program."""
     options = _read(TensorBoardArguments, argv, "tensorboard")
     folder = Path(options.folder)
     if not folder.is_dir():
@@ -264,7 +264,16 @@ def tensorboard_command(argv: list[str]) -> int:
             raise UsageError(
                 f"--port {options.port}: {error.strerror}; choose another --port"
             ) from error
-    print(f"http://127.0.0.1:{options.port}/   (Ctrl-C ends it)", flush=True)
+    from clrl.report import board
+
+    try:
+        for remark in board.write(folder):
+            print(remark, file=sys.stderr)
+    except OSError as error:
+        print(f"no means over seeds: {error}", file=sys.stderr)
+    address = f"http://127.0.0.1:{options.port}/"
+    print(f"{address}?{board.QUERY}#timeseries   (Ctrl-C ends it)")
+    print(f"means over seeds: {address}#custom_scalars   settings: {address}#hparams", flush=True)
     command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(folder)]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
 
