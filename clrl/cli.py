@@ -219,6 +219,8 @@ def suite_command(argv: list[str]) -> int:
     table = suite.load(
         options.suite, {key: value for key, value in overrides.items() if value is not None}
     )
+    if table.sweeps:
+        print(table.summary(), file=sys.stderr)
     return _carry_out(table, Path(options.out or f"runs/{table.name}"), options.workers)
 
 

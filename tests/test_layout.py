@@ -27,7 +27,7 @@ CONFIG = THREE | {"clrl.values"}
 TRAIN = CONFIG | {"clrl.config", "clrl.diagnostics", "clrl.record"}
 LOOP = TRAIN | {"clrl.loop"}
 LAUNCH = LOOP | {"clrl.control", "clrl.sb3", "clrl.train"}
-SUITE = LAUNCH | {"clrl.configs", "clrl.launch"}
+SUITE = LAUNCH | {"clrl.configs", "clrl.launch", "clrl.sweep"}
 BENCH = SUITE | {"clrl.arguments", "clrl.choices", "clrl.report", "clrl.suite"}
 MAY_IMPORT = {
     "clrl": set(),
@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "clrl.arguments": LEAVES | {"clrl.values"},
     "clrl.config": CONFIG,
     "clrl.choices": CONFIG | {"clrl.arguments", "clrl.config"},
+    "clrl.sweep": CONFIG | {"clrl.config"},
     "clrl.diagnostics": LEAVES | {"clrl.agents", "clrl.metrics"},
     "clrl.loop": TRAIN,
     "clrl.control": LOOP,
