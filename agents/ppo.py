@@ -285,13 +285,22 @@ class PPO:
         if self.options.reset_at_change:
             changed = np.flatnonzero(self._tasks != self._tasks_of_networks)
             self._tasks_of_networks = self._tasks.copy()
-            self.population.restart(changed.tolist(), self._fresh)
+            self._restart(changed.tolist())
         return values
 
-    def _fresh(self, member: int) -> ActorCritic:
-        purpose = f"network/task-{self._tasks[member]}"
-        seed = derived_seed(self.seeds[member], purpose)
-        return self._make(torch.Generator().manual_seed(seed))
+    def _restart(self, members: Sequence[int]) -> None:
+        """Make members new: networks, update rule and normalisers."""
+
+        def seed(member: int, purpose: str) -> int:
+            return derived_seed(self.seeds[member], f"{purpose}/task-{self._tasks[member]}")
+
+        def fresh(member: int) -> ActorCritic:
+            return self._make(torch.Generator().manual_seed(seed(member, "network")))
+
+        self.population.restart(members, fresh, lambda member: seed(member, "update"))
+        for normalizer in (self._observations, self._rewards):
+            if normalizer is not None:
+                normalizer.restart(members)
 
     def probe(self, examples: int) -> Tensor:
         """The latest observations, as the networks got them, [members, examples, size]."""

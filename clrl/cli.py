@@ -68,6 +68,7 @@ class SuiteArguments:
         workers: processes side by side; one a core unless given.
         seeds: seeds in place of the suite's, such as 0-9 or 0,2,5-7.
         steps: examples a learner in place of the suite's.
+        with_scratch: add for each learner one that is made new with every task.
     """
 
     suite: str = field(metadata={"positional": True, "metavar": "NAME|FILE"})
@@ -75,6 +76,7 @@ class SuiteArguments:
     workers: PositiveInt | None = field(default=None, metadata={"metavar": "WHOLE"})
     seeds: str | None = field(default=None, metadata={"metavar": "SEEDS"})
     steps: PositiveInt | None = field(default=None, metadata={"metavar": "WHOLE"})
+    with_scratch: bool = field(default=False, metadata={"switch": True})
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,9 @@ def suite_command(argv: list[str]) -> int:
     table = suite.load(
         options.suite, {key: value for key, value in overrides.items() if value is not None}
     )
-    if table.sweeps:
+    if options.with_scratch:
+        table = suite.with_scratch(table)
+    if table.sweeps or table.scratch_of:
         print(table.summary(), file=sys.stderr)
     return _carry_out(table, Path(options.out or f"runs/{table.name}"), options.workers)
 

@@ -117,12 +117,8 @@ class Suite:
         runs = len(populations) * len(self.seeds)
         parts = [f"{len(self.learners)} learners"]
         for name in dict.fromkeys(self.sweeps.values()):
-            settings = [
-                label
-                for label, own in self.sweeps.items()
-                if own == name and label not in self.scratch_of
-            ]
-            parts.append(f"{len(settings)} settings in the sweep {name}")
+            settings = sum(own == name for own in self.sweeps.values())
+            parts.append(f"{settings} settings in the sweep {name}")
         if self.scratch_of:
             parts.append(f"{len(self.scratch_of)} scratch references")
         return (
@@ -223,6 +219,42 @@ def from_mapping(
         {label: entry.sweep for label, entry in entries.items() if entry.sweep},
         {label: entry.scratch_of for label, entry in entries.items() if entry.scratch_of},
     )
+
+
+def with_scratch(suite: Suite) -> Suite:
+    """A suite with a scratch reference for each of its learners, as far as it has none.
+
+    The reference of a learner is the same learner made new with every task: network, update
+    rule and normalisers. Within a task it is a fresh learner that is trained on this task
+    alone, on the same examples or environment, for as long. It is labelled ``LABEL+scratch``.
+    A learner that is made new with every task anyway gets none.
+
+    Raises:
+        UsageError: an agent that cannot be made new, or a label that is too long or taken.
+    """
+    learners: dict[str, RunConfig] = {}
+    only, scratch_of = dict(suite.only), dict(suite.scratch_of)
+    done = {*scratch_of, *scratch_of.values()}
+    for label, config in suite.learners.items():
+        learners[label] = config
+        options = config.agent.options
+        if label in done or getattr(options, "reset_at_change", False):
+            continue
+        if not hasattr(options, "reset_at_change"):
+            raise UsageError(
+                f"--with-scratch: learner {label}: {config.agent.name} cannot be made new with "
+                "a task; expected an agent that has reset_at_change, such as supervised or ppo"
+            )
+        scratch = f"{label}+scratch"
+        if scratch in suite.learners or not _LABEL.fullmatch(scratch):
+            problem = "is there already" if scratch in suite.learners else "is too long"
+            raise UsageError(f"--with-scratch: the label {scratch!r} {problem}")
+        agent = replace(config.agent, options=replace(options, reset_at_change=True))
+        learners[scratch] = replace(config, agent=agent)
+        scratch_of[scratch] = label
+        if label in only:
+            only[scratch] = only[label]
+    return replace(suite, learners=learners, only=only, scratch_of=scratch_of)
 
 
 def single(config: RunConfig, seeds: str) -> Suite:

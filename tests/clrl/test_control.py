@@ -184,6 +184,29 @@ def test_resets_at_a_change_make_the_learner_new() -> None:
         assert float(group["step"]) == 2 * 4  # one iteration's updates: the past is forgotten
 
 
+def test_resets_at_a_change_make_the_normalisers_new() -> None:
+    more = {"normalize_observations": True, "normalize_rewards": True, "reset_at_change": True}
+    settings = config(
+        agent={**config_agent(), **more},
+        benchmark={"name": "offset-cartpole", "task_length": 512},
+    )
+    one = ControlTraining(settings, [3, 4])
+    steps = one.steps({3: Lines(), 4: Lines()})
+    counts = []
+    for _ in range(6):
+        next(steps)
+        normalizers = (one.agent._observations, one.agent._rewards)
+        counts.append([normalizer.moments.count.round().tolist() for normalizer in normalizers])
+    # Four environments by 32 steps an iteration, and the observations of the reset; the change
+    # is seen after the fifth iteration.
+    assert [observations for observations, _ in counts[:4]] == [
+        [4 + 128 * (i + 1)] * 2 for i in range(4)
+    ]
+    assert counts[4] == [[0, 0], [0, 0]]
+    assert counts[5][0] == [128, 128]
+    assert all(0 < count <= 128 for count in counts[5][1])  # resetting steps pay nothing
+
+
 def test_any_environment_of_gymnasium_by_its_id() -> None:
     benchmark = {"name": "gymnasium", "id": "Pendulum-v1"}
     sinks, _ = run(config(benchmark=benchmark, steps=1024), [3])
