@@ -200,9 +200,9 @@ class Work:
         side by side as now, and none ends sooner than it would by itself.
         """
         known: dict[str, tuple[float, int]] = {}
-        for course in list(self._courses.values()):
-            seconds, examples = course.measured
-            for kind in _kinds(course.job):
+        for started in list(self._courses.values()):
+            seconds, examples = started.measured
+            for kind in _kinds(started.job):
                 before = known.get(kind, (0.0, 0))
                 known[kind] = (before[0] + seconds, before[1] + examples)
         together = longest = 0.0

@@ -253,8 +253,12 @@ def _write_all(learners: Sequence[Learner]) -> None:
             if key in learner.settings:
                 _fill(start.hparams[key], learner.settings[key])
         add(_of_table(metadata.SESSION_START_INFO_TAG, session_start_info=start))
-        going = any(state not in record.DONE for state in learner.states)
-        end = SessionEndInfo(status=api_pb2.STATUS_RUNNING if going else api_pb2.STATUS_SUCCESS)
+        if "failed" in learner.states:
+            end = SessionEndInfo(status=api_pb2.STATUS_FAILURE)
+        elif all(state in record.DONE for state in learner.states):
+            end = SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
+        else:
+            end = SessionEndInfo(status=api_pb2.STATUS_RUNNING)
         add(_of_table(metadata.SESSION_END_INFO_TAG, session_end_info=end))
         for step, values in _by_step(_scalars(learner)):
             add(Summary(value=[Summary.Value(tag=t, simple_value=v) for t, v in values]), step)
@@ -338,11 +342,12 @@ def _layout(learners: Sequence[Learner]) -> Any:
     return found
 
 
-def _order(curve: tuple[str, str]) -> tuple[bool, str, int, str]:
-    """Performance before all else, then by benchmark, metrics of performance first."""
+def _order(curve: tuple[str, str]) -> tuple[int, str, int, str]:
+    """Online figures first, those of tasks next; by benchmark; performance before the rest."""
     benchmark, metric = curve
+    kind = {"online": 0, "task": 1}.get(metric.partition("/")[0], 2)
     place = _PERFORMANCE.index(metric) if metric in _PERFORMANCE else len(_PERFORMANCE)
-    return (not metric.startswith("online/"), benchmark, place, metric)
+    return (kind, benchmark, place, metric)
 
 
 def _compared(settings: Sequence[Mapping[str, Any]]) -> dict[str, bool]:

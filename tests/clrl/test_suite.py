@@ -285,6 +285,22 @@ class TestCarryOut:
         assert "2 of 6 runs to do" in self.run(SMALL.replace("0-1", "0-2"), out)
         assert len(record.run_folders(out)) == 6
 
+    def test_the_kept_file_of_a_sweep_gives_the_same_runs(self, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        swept = suite.from_mapping(
+            yaml.safe_load(SMALL.replace("lr: 1e-3", "lr: [1e-3, 1e-4]")), Place("s.yaml"), "small"
+        )
+        console = Console(file=io.StringIO(), width=200)
+        assert suite.carry_out(suite.with_scratch(swept), out, 2, console) == []
+        labels = {path.parent.name for path in record.run_folders(out)}
+        assert labels == {
+            f"{label}{more}"
+            for label in ("sgd", "adam+lr=0.001", "adam+lr=0.0001")
+            for more in ("", "+scratch")
+        }
+        assert "nothing to do, all 12 runs" in self.run((out / "suite.yaml").read_text(), out)
+        assert "nothing to do, all 4 runs" in self.run(SMALL.replace("lr: 1e-3", "lr: [1e-3]"), out)
+
     def test_changed_settings_are_refused(self, tmp_path: Path) -> None:
         out = tmp_path / "out"
         self.run(SMALL, out)
