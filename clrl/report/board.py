@@ -77,7 +77,7 @@ class Learner:
         name: its label, after the suite's folder where there are several.
         folder: where to.
         states: of its runs, on all benchmarks.
-        settings: dotted key to value, of the last benchmark's first run.
+        settings: dotted key to value, as its last run has them.
         curves: benchmark and metric to curve.
         totals: benchmark and metric to the mean over seeds of whole runs' means.
     """
@@ -139,7 +139,11 @@ def _learners(suite: Path, remarks: list[str]) -> list[Learner]:
             except ValueError as error:
                 remarks.append(f"left out: {error}")
                 continue
-            columns.append(_columns(rows))
+            try:
+                columns.append(_columns(rows))
+            except (AttributeError, KeyError, TypeError, ValueError):  # not what a run writes
+                remarks.append(f"left out: {run / record.METRICS}: a line has another form")
+                continue
             for tag in _PERFORMANCE:
                 total = weighted_mean(rows, tag)
                 if total is not None:
@@ -161,7 +165,10 @@ def _columns(rows: Sequence[Mapping[str, float | None]]) -> Columns:
                 steps, values = found.setdefault(tag, ([], []))
                 steps.append(step)
                 values.append(value)
-    return {tag: (np.array(steps), np.array(values)) for tag, (steps, values) in found.items()}
+    return {
+        tag: (np.array(steps, np.float64), np.array(values, np.float64))
+        for tag, (steps, values) in found.items()
+    }
 
 
 @functools.cache

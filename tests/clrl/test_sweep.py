@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 import yaml
+from annotated_types import Gt
 
 from clrl import cli, record, suite
 from clrl.config import to_dict
 from clrl.errors import UsageError
-from clrl.values import Place
+from clrl.values import Place, nesting
 
 BASE: dict[str, Any] = {"benchmark": "permuted-digits", "seeds": "0-2"}
 
@@ -153,6 +154,21 @@ def test_mistakes_are_one_line(learner: dict[str, Any], message: str) -> None:
         made({"x": learner})
     assert str(caught.value).startswith(f"s.yaml: {message}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("hint", "depth"),
+    [
+        (float, 0),
+        (Annotated[float, Gt(0)] | None, 0),
+        (Literal["a", "b"], 0),
+        (tuple[int, ...], 1),
+        (Annotated[tuple[float, float], "pair"] | None, 1),
+        (tuple[tuple[int, int], ...], 2),
+    ],
+)
+def test_how_deep_lists_go(hint: Any, depth: int) -> None:
+    assert nesting(hint) == depth
 
 
 def test_a_label_that_is_there_already() -> None:

@@ -106,12 +106,26 @@ class TestWriting:
         board.write(tmp_path)
         assert [path.name for path in (tmp_path / board.FOLDER).iterdir()] == ["adam"]
 
-    def test_a_damaged_file_is_named_and_left_out(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("line", "remark"),
+        [
+            ('{"ste', "line 2 is not JSON"),
+            ("3", "a line has another form"),
+            ('{"x": 3}', "a line has another form"),
+            ('{"step": 20, "x": [1]}', "a line has another form"),
+        ],
+    )
+    def test_a_damaged_file_is_named_and_left_out(
+        self, tmp_path: Path, line: str, remark: str
+    ) -> None:
         make(tmp_path)
         bad = tmp_path / "digits" / "adam" / "seed-2" / "metrics.jsonl"
-        bad.write_text('{"step": 10, "x": 1}\n{"ste\n{"step": 30}\n')
-        (remark,) = board.write(tmp_path)
-        assert remark.startswith(f"left out: {bad}: line 2 is not JSON")
+        bad.write_text(f'{{"step": 10, "x": 1}}\n{line}\n{{"step": 30}}\n')
+        (said,) = board.write(tmp_path)
+        assert said.startswith("left out: ")
+        assert str(bad) in said
+        assert remark in said
+        assert (tmp_path / board.FOLDER / "adam").is_dir()
 
     def test_a_folder_of_suites_and_one_of_none(self, tmp_path: Path) -> None:
         make(tmp_path / "runs" / "one")
