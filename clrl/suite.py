@@ -356,7 +356,8 @@ def _entries(
         known_keys(mapping(entry, at), _OF_LEARNER, at)
         if entry.get("optimizer") is None:
             raise at.at("optimizer").error("expected an optimizer, got nothing")
-        own = parts | {key: (entry[key], at.at(key)) for key in _LEARNER if key in entry}
+        given = parts | {key: (entry[key], at.at(key)) for key in _LEARNER if key in entry}
+        own = {key: given[key] for key in _LEARNER if key in given}
         for values, choices in sweep.settings(own):
             found = resolve(choices, at)
             full = label + sweep.label(values)

@@ -83,11 +83,15 @@ def test_where_lists_may_stand(learner: dict[str, Any], labels: list[str]) -> No
 
 def test_lists_in_what_learners_share() -> None:
     found = made(
-        {"a": {"optimizer": "sgd"}, "b": {"optimizer": "sgd", "network": "mlp"}},
+        {
+            "a": {"optimizer": {"name": "sgd", "lr": [0.5]}},
+            "b": {"optimizer": "sgd", "network": "mlp"},
+        },
         network={"name": "mlp", "activation": ["relu", "tanh"]},
     )
-    assert list(found.learners) == ["a+activation=relu", "a+activation=tanh", "b"]
-    assert found.sweeps == {"a+activation=relu": "a", "a+activation=tanh": "a"}
+    swept = ["a+lr=0.5+activation=relu", "a+lr=0.5+activation=tanh"]
+    assert list(found.learners) == [*swept, "b"]
+    assert found.sweeps == dict.fromkeys(swept, "a")
 
 
 def test_what_is_kept_gives_the_same_runs() -> None:
