@@ -13,6 +13,7 @@ from clrl import checkpoint
 from clrl.checkpoint import Keeping
 from clrl.config import RunConfig
 from clrl.errors import UsageError
+from clrl.online import Latest, Online
 from clrl.record import Position, Recorder, Unlike
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
@@ -37,7 +38,8 @@ class Attempt:
         config: what a run is.
         folders: each seed's folder, which exists.
         keeping: when to write checkpoints.
-        progress: called now and then with the steps taken so far, over all members.
+        progress: called now and then with the steps taken so far, over all members, and their
+            online performance.
         remark: called with what the user should know, a line each.
         resumes: whether to go on from a checkpoint, where there is one.
 
@@ -50,7 +52,7 @@ class Attempt:
         config: RunConfig,
         folders: Mapping[int, Path],
         keeping: Keeping,
-        progress: Callable[[int], None],
+        progress: Callable[[int, Latest | None], None],
         remark: Callable[[str], None],
         resumes: bool,
     ) -> None:
@@ -86,7 +88,8 @@ class Attempt:
             for recorder in self._recorders.values():
                 stack.enter_context(recorder)
             self._saved, self._last = (time.monotonic(), self._loop.step), time.monotonic()
-            states = self._loop.run(self._recorders, self._at_safe_point)
+            self._online = Online(self._recorders)
+            states = self._loop.run(self._online.sinks, self._at_safe_point)
             self._keep()
             return states
 
@@ -123,7 +126,7 @@ class Attempt:
         }
 
     def _at_safe_point(self, done: int, total: int) -> None:
-        self._progress(done)
+        self._progress(done, self._online.latest())
         now, step = time.monotonic(), self._loop.step
         since, step_then = self._saved
         by_steps = self._keeping.steps and step - step_then >= self._keeping.steps

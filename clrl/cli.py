@@ -71,12 +71,14 @@ class SuiteArguments(LaunchOptions):
         out: the folder for results; runs/NAME unless given.
         seeds: seeds in place of the suite's, such as 0-9 or 0,2,5-7.
         steps: examples a learner in place of the suite's.
+        with_scratch: add for each learner one that is made new with every task.
     """
 
     suite: str = field(kw_only=True, metadata={"positional": True, "metavar": "NAME|FILE"})
     out: str | None = field(default=None, metadata={"metavar": "DIR"})
     seeds: str | None = field(default=None, metadata={"metavar": "SEEDS"})
     steps: PositiveInt | None = field(default=None, metadata={"metavar": "WHOLE"})
+    with_scratch: bool = field(default=False, metadata={"switch": True})
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,10 @@ def suite_command(argv: list[str]) -> int:
     table = suite.load(
         options.suite, {key: value for key, value in overrides.items() if value is not None}
     )
+    if options.with_scratch:
+        table = suite.with_scratch(table)
+    if table.sweeps or table.scratch_of:
+        print(table.summary(), file=sys.stderr)
     return _carry_out(table, Path(options.out or f"runs/{table.name}"), options)
 
 
@@ -295,7 +301,7 @@ def _show_plan(table: Suite, out: Path, crew: Crew[Any], how: LaunchOptions) -> 
 
 
 def tensorboard_command(argv: list[str]) -> int:
-    """``clrl tensorboard``: becomes TensorBoard's own program."""
+    """``clrl tensorboard``: writes means over seeds and becomes TensorBoard's own program."""
     options = _read(TensorBoardArguments, argv, "tensorboard")
     folder = Path(options.folder)
     if not folder.is_dir():
@@ -310,7 +316,16 @@ def tensorboard_command(argv: list[str]) -> int:
             raise UsageError(
                 f"--port {options.port}: {error.strerror}; choose another --port"
             ) from error
-    print(f"http://127.0.0.1:{options.port}/   (Ctrl-C ends it)", flush=True)
+    from clrl.report import board
+
+    try:
+        for remark in board.write(folder):
+            print(remark, file=sys.stderr)
+    except OSError as error:
+        print(f"no means over seeds: {error}", file=sys.stderr)
+    address = f"http://127.0.0.1:{options.port}/"
+    print(f"{address}?{board.QUERY}#timeseries   (Ctrl-C ends it)")
+    print(f"means over seeds: {address}#custom_scalars   settings: {address}#hparams", flush=True)
     command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(folder)]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
 

@@ -172,6 +172,8 @@ class Training(Loop):
             values |= {f"task/{key}": value for key, value in self._task.means().items()}
             values["task/index"] = torch.full((len(self.seeds),), index)
         if self.step % length == 0 and not end:
+            if getattr(self.agent.options, "reset_at_change", False):
+                self.agent.restart(self.streams[0].task)
             values |= self._begin_task()
         return values
 

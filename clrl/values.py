@@ -181,6 +181,17 @@ def describe(hint: Any) -> str:
     return names.get(hint, getattr(hint, "__name__", str(hint))) + _bounds(bounds)
 
 
+def nesting(hint: Any) -> int:
+    """How many lists a declared type has inside each other: 0 for a single value."""
+    hint = _unwrap(hint)[0]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return max(map(nesting, arguments))
+    if origin is tuple:
+        return 1 + max(nesting(arm) for arm in arguments if arm is not Ellipsis)
+    return 0
+
+
 def _bounds(bounds: list[Any]) -> str:
     low = next((b for b in bounds if isinstance(b, Ge | Gt)), None)
     high = next((b for b in bounds if isinstance(b, Le | Lt)), None)

@@ -27,9 +27,15 @@ CONFIG = THREE | {"clrl.values"}
 TRAIN = CONFIG | {"clrl.config", "clrl.diagnostics"}
 LOOP = TRAIN | {"clrl.loop"}
 FILES = LEAVES | {"clrl.files"}
-ATTEMPT = LEAVES | {"clrl.checkpoint", "clrl.config", "clrl.record", "clrl.train"}
+ATTEMPT = LEAVES | {
+    "clrl.checkpoint",
+    "clrl.config",
+    "clrl.online",
+    "clrl.record",
+    "clrl.train",
+}
 LAUNCH = ATTEMPT | CONFIG | {"clrl.attempt", "clrl.files", "clrl.provenance"}
-SUITE = LAUNCH | {"clrl.configs", "clrl.launch"}
+SUITE = LAUNCH | {"clrl.configs", "clrl.launch", "clrl.sweep"}
 BENCH = SUITE | {"clrl.arguments", "clrl.choices", "clrl.control", "clrl.report", "clrl.suite"}
 MAY_IMPORT = {
     "clrl": set(),
@@ -47,10 +53,12 @@ MAY_IMPORT = {
     "clrl.record": FILES | {"clrl.provenance"},
     "clrl.checkpoint": FILES,
     "clrl.attempt": ATTEMPT,
+    "clrl.online": set(),
     "clrl.values": LEAVES,
     "clrl.arguments": LEAVES | {"clrl.checkpoint", "clrl.values"},
     "clrl.config": CONFIG,
-    "clrl.choices": CONFIG | {"clrl.arguments", "clrl.config"},
+    "clrl.choices": CONFIG | {"clrl.arguments", "clrl.config", "clrl.launch"},
+    "clrl.sweep": CONFIG | {"clrl.config"},
     "clrl.diagnostics": LEAVES | {"clrl.agents", "clrl.metrics"},
     "clrl.loop": TRAIN,
     "clrl.control": LOOP,

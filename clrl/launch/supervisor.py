@@ -249,7 +249,7 @@ class Supervisor:
             return self._ended(attempts, "death", str(gone), progress)
         for kind, answer in messages:
             if kind == "progress":
-                progress.update(attempts.job, answer)
+                progress.update(attempts.job, *answer)
             elif kind == "remark":
                 progress.say(attempts.job, answer)
             else:

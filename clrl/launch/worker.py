@@ -10,10 +10,10 @@ the descriptor; ``("check", config)``; ``("measure", config, seeds)``; and ``("t
 terms)``, a configuration being plain data and the terms a `Terms`.
 
 The process that serves a request sends ``("pid", its number)``; while it trains ``("progress",
-done)`` and ``("remark", line)``; and at the end ``("done", result)``, the result being a list of
-remarks, steps a second, or ``{seed: state}``; ``("preempted", None)``; ``("mistake", line)`` for
-a user's mistake; ``("storage", line)`` where something cannot be written; or ``("error",
-traceback)``. If it dies, the worker sends ``("death", how)``.
+(done, online))`` and ``("remark", line)``; and at the end ``("done", result)``, the result being
+a list of remarks, steps a second, or ``{seed: state}``; ``("preempted", None)``; ``("mistake",
+line)`` for a user's mistake; ``("storage", line)`` where something cannot be written; or
+``("error", traceback)``. If it dies, the worker sends ``("death", how)``.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from clrl.checkpoint import Keeping
 from clrl.config import RunConfig, resolve
 from clrl.errors import StorageError, UsageError
 from clrl.launch.process import set_up
+from clrl.online import Latest
 from clrl.values import Place
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -74,7 +75,7 @@ class Trainer(Protocol):
         self,
         config: RunConfig,
         terms: Terms,
-        progress: Callable[[int], None],
+        progress: Callable[[int, Latest | None], None],
         remark: Callable[[str], None],
     ) -> dict[int, str]:
         """Train a population and return each seed's final state."""
@@ -145,7 +146,7 @@ def _serve(connection: Connection, trainer: Trainer, kind: str, plain: Any, *mor
             states = trainer.train(
                 config,
                 terms,
-                lambda done: connection.send(("progress", done)),
+                lambda done, online: connection.send(("progress", (done, online))),
                 lambda line: connection.send(("remark", line)),
             )
             answer = ("done", states)
@@ -197,7 +198,7 @@ class _Torch:
         self,
         config: RunConfig,
         terms: Terms,
-        progress: Callable[[int], None],
+        progress: Callable[[int, Latest | None], None],
         remark: Callable[[str], None],
     ) -> dict[int, str]:
         return Attempt(config, terms.folders, terms.keeping, progress, remark, terms.resumes).run()

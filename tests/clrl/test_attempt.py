@@ -33,7 +33,7 @@ CONFIG = resolve(
 )
 SEEDS = (0, 1)
 NEVER = Keeping(minutes=1e6)
-Steps = Callable[[int], None]
+Steps = Callable[[int, Any], None]
 
 
 class Trained:
@@ -47,7 +47,7 @@ class Trained:
         self.remarks: list[str] = []
 
     def attempt(
-        self, keeping: Keeping = NEVER, progress: Steps = lambda _: None, resumes: bool = True
+        self, keeping: Keeping = NEVER, progress: Steps = lambda *_: None, resumes: bool = True
     ) -> dict[int, str]:
         one = Attempt(CONFIG, self.folders, keeping, progress, self.remarks.append, resumes)
         self.loop = one._loop
@@ -56,7 +56,7 @@ class Trained:
     def stopped(self, at: int, keeping: Keeping = NEVER) -> int:
         """An attempt that ends by a signal at a step; at which step its checkpoint is."""
 
-        def progress(done: int) -> None:
+        def progress(done: int, online: object) -> None:
             if done >= at * len(SEEDS):
                 os.kill(os.getpid(), signal.SIGTERM)
 
@@ -140,7 +140,7 @@ class TestWhen:
     def test_by_time(self, one: Trained, clock: list[float], written: list[int]) -> None:
         """Twenty seconds a safe point, so a minute has passed at every third."""
 
-        def progress(_: int) -> None:
+        def progress(_: int, online: object) -> None:
             clock[0] += 20
 
         one.attempt(Keeping(minutes=1.0), progress)
@@ -152,7 +152,7 @@ class TestGoingOn:
     def test_after_a_signal(self, one: Trained, wanted: Any, number: int) -> None:
         before = {each: signal.getsignal(each) for each in STOPPING}
 
-        def progress(done: int) -> None:
+        def progress(done: int, online: object) -> None:
             if done == 2 * 250:
                 os.kill(os.getpid(), number)
 
@@ -192,7 +192,7 @@ class TestGoingOn:
     def test_an_attempt_that_is_not_to_go_on_begins_anew(self, one: Trained, wanted: Any) -> None:
         one.stopped(300)
         first: list[int] = []
-        one.attempt(progress=first.append, resumes=False)
+        one.attempt(progress=lambda done, _: first.append(done), resumes=False)
         assert first[0] == 2 * 50
         assert one.result() == wanted
 
@@ -211,7 +211,7 @@ class TestDamage:
         assert one.saved(checkpoint.PREVIOUS) == 200
         damage(one.home / checkpoint.NAME, how)
         steps: list[int] = []
-        one.attempt(progress=steps.append)
+        one.attempt(progress=lambda done, _: steps.append(done))
         (remark,) = one.remarks
         assert remark.startswith(f"{one.home / checkpoint.NAME}: ")
         assert remark.endswith("; the previous one is used")
@@ -223,7 +223,7 @@ class TestDamage:
         for name in (checkpoint.NAME, checkpoint.PREVIOUS):
             damage(one.home / name, "bit")
         steps: list[int] = []
-        one.attempt(progress=steps.append)
+        one.attempt(progress=lambda done, _: steps.append(done))
         assert [remark.partition(":")[0] for remark in one.remarks] == [
             str(one.home / checkpoint.NAME),
             str(one.home / checkpoint.PREVIOUS),
@@ -258,7 +258,7 @@ class TestDamage:
         size = checkpoint.read(one.home / checkpoint.PREVIOUS)["records"][1]["size"]
         os.truncate(one.folders[1] / METRICS, size + 3)
         steps: list[int] = []
-        one.attempt(progress=steps.append)
+        one.attempt(progress=lambda done, _: steps.append(done))
         assert steps[0] == 2 * 250
         assert one.result() == wanted
 
@@ -288,7 +288,7 @@ class TestSlowSafePoints:
         return happens
 
     def slow(self, clock: list[float]) -> Steps:
-        def progress(_: int) -> None:
+        def progress(_: int, online: object) -> None:
             clock[0] += 2.0
 
         return progress
@@ -382,7 +382,7 @@ class TestWhatCannotBeKept:
 
         monkeypatch.setattr(Training, "state_dict", refuse)
         with pytest.raises(Preempted):
-            one.attempt(progress=lambda _: os.kill(os.getpid(), signal.SIGTERM))
+            one.attempt(progress=lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         assert one.remarks == [
             "no checkpoints, so that it starts anew when it is interrupted: CarRacing keeps a "
             "world of its own"
@@ -391,7 +391,7 @@ class TestWhatCannotBeKept:
 
 class TestDisk:
     def test_a_folder_that_is_deleted_under_way(self, one: Trained) -> None:
-        def progress(done: int) -> None:
+        def progress(done: int, online: object) -> None:
             if done == 2 * 100:
                 for path in one.folders[1].iterdir():
                     path.unlink()

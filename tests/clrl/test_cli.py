@@ -472,7 +472,7 @@ def test_tensorboard_shows_the_curves_and_ends(tmp_path: Path) -> None:
     )
     try:
         assert process.stdout is not None
-        link = process.stdout.readline().split()[0]
+        link = process.stdout.readline().partition("?")[0]
         assert link == f"http://127.0.0.1:{port}/"
         address = f"{link}data/plugin/scalars/scalars?run=digits%2Fsgd%2Fseed-0&tag=online%2F"
         assert [point[1:] for point in fetched(address + "loss")] == [[10, 1.5], [20, 0.25]]

@@ -14,7 +14,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from clrl.errors import StorageError, UsageError
 from clrl.launch.jobs import Job, share_out
 from clrl.launch.local import LocalCrew
 from clrl.launch.plan import MARKER, check_folder, claimed, remaining
-from clrl.launch.progress import Clock, Lines, duration, seeds_text, shown
+from clrl.launch.progress import Lines
 from clrl.launch.supervisor import Interrupted, Supervisor
 from clrl.provenance import provenance
 from clrl.values import Place
@@ -76,7 +76,7 @@ class StandIn:
         recorders = {seed: Recorder(folder) for seed, folder in terms.folders.items()}
         for recorder in recorders.values():
             recorder.write(1, {"pid": float(os.getpid()), "x": 1.0, "attempt": float(attempt)})
-        progress(len(seeds))
+        progress(len(seeds), None)
         if lr == 1.0:
             raise ZeroDivisionError("by zero")
         if lr == 2.0:
@@ -93,7 +93,7 @@ class StandIn:
             signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
             time.sleep(60)
         while lr == 4.0:
-            progress(0)
+            progress(0, None)
             time.sleep(0.01)
         for seed, recorder in recorders.items():
             recorder.write(config.steps, {"seed": float(seed), "threads": float(
@@ -125,7 +125,7 @@ def states(*jobs: Job) -> list[str]:
 
 
 def quiet(jobs: Sequence[Job]) -> Lines:
-    return Lines(sum(job.size for job in jobs), Console(file=io.StringIO()))
+    return Lines(jobs, Console(file=io.StringIO()))
 
 
 class TestShareOut:
@@ -518,64 +518,3 @@ class TestFolder:
         with claimed(out, "third"):
             check_folder(out)
         assert (out / MARKER).read_text() == "third"
-
-
-class TestProgress:
-    @pytest.fixture
-    def clock(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-        now = [100.0]
-        monkeypatch.setattr(time, "monotonic", lambda: now[0])
-        yield now
-
-    def test_plain_lines(self, tmp_path: Path, clock: list[float]) -> None:
-        first, second = job(tmp_path, seeds=range(4)), job(tmp_path, label="b/m", seeds=[7])
-        console = Console(file=io.StringIO(), width=200)
-        with shown([first, second], console) as progress:
-            progress.start(first)
-            progress.update(first, 10)
-            progress.tick()
-            clock[0] += 10.0
-            progress.tick()
-            progress.tick()
-            progress.end(first, "done")
-            progress.start(second)
-            progress.end(second, "seed 7 diverged")
-        text = console.file.getvalue()  # type: ignore[attr-defined]
-        assert text.splitlines() == [
-            "b/l seeds 0-3: started",
-            "b/l seeds 0-3: 10/20 examples",
-            "all: 10/25 examples, 1/s, 0:15 left",
-            "b/l seeds 0-3: done",
-            "b/m seed 7: started",
-            "b/m seed 7: seed 7 diverged",
-        ]
-
-    def test_bars_on_a_terminal(self, tmp_path: Path) -> None:
-        one = job(tmp_path)
-        console = Console(file=io.StringIO(), width=100, force_terminal=True)
-        with shown([one], console) as progress:
-            progress.start(one)
-            progress.update(one, 7)
-            progress.tick()
-            progress.end(one, "done")
-        text = console.file.getvalue()  # type: ignore[attr-defined]
-        assert "b/l seeds 0-2: done" in text
-
-    def test_rate_and_time_left(self, clock: list[float]) -> None:
-        watch = Clock(100)
-        assert watch.left(0) is None
-        clock[0] += 4.0
-        assert watch.rate(20) == 5.0
-        assert watch.left(20) == 16.0
-
-    @pytest.mark.parametrize(
-        ("seconds", "text"), [(None, "-:--"), (0.4, "0:00"), (61, "1:01"), (3661.0, "1:01:01")]
-    )
-    def test_durations(self, seconds: float | None, text: str) -> None:
-        assert duration(seconds) == text
-
-    @pytest.mark.parametrize(
-        ("seeds", "text"), [([3], "seed 3"), ([0, 1, 2], "seeds 0-2"), ([0, 2], "seeds 0,2")]
-    )
-    def test_seeds(self, seeds: list[int], text: str) -> None:
-        assert seeds_text(seeds) == text

@@ -136,7 +136,7 @@ class Case:
         try:
             kills.install(self.out, on_point)
             Attempt(
-                self.config, self.folders, self.keeping, lambda _: None, self._remark, resumes=True
+                self.config, self.folders, self.keeping, lambda *_: None, self._remark, resumes=True
             ).run()
             os._exit(0)
         except Preempted:
