@@ -9,7 +9,7 @@ WHEEL := $(VENV)/wheel
 PACKAGES := agents clrl configs envs
 PIP := $(BIN)/python -m pip
 
-.PHONY: help quickstart test check lint types proofs clean
+.PHONY: help quickstart test check lint types proofs torture soak clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 unexport PYTHONPATH PYTHONHOME
@@ -26,6 +26,8 @@ help:
 	@echo 'make test         set up .venv, run the test suite'
 	@echo 'make check        all that must pass: ruff, mypy, tests'
 	@echo 'make proofs       the longer tests, marked slow'
+	@echo 'make torture      kill training 50 times a case; KILLS=N CASES="NAME ..." for less'
+	@echo 'make soak         a suite under random kills for ten minutes; MINUTES=N for less'
 	@echo 'make clean        remove .venv, builds and caches; runs/ stays'
 
 quickstart: $(READY)
@@ -38,6 +40,14 @@ check: lint types test
 
 proofs: $(READY)
 	@$(BIN)/python -m pytest -m slow
+
+KILLS := 50
+torture: $(READY)
+	@$(BIN)/python tests/torture/torture.py --kills $(KILLS) $(CASES)
+
+MINUTES := 10
+soak: $(READY)
+	@$(BIN)/python tests/torture/soak.py --minutes $(MINUTES)
 
 lint: $(READY)
 	@$(BIN)/ruff check

@@ -52,6 +52,24 @@ def of_folder(out: Path) -> dict[str, str]:
     return found
 
 
+def of_runs(out: Path) -> dict[str, str]:
+    """The same of each run by itself, whatever seeds it was trained with.
+
+    Parameters, and metrics without times. Of a population of the engine's alone.
+    """
+    found = {}
+    for path in sorted(out.rglob(checkpoint.NAME)):
+        population = checkpoint.read(path)["loop"]["agent"]
+        population = population.get("population", population)
+        for seed, row in zip(
+            record.read_status(path.parent)["population"], population["rows"], strict=True
+        ):
+            found[f"{path.parent.with_name(f'seed-{seed}').relative_to(out)}"] = digest(row)
+    for path in sorted(out.rglob(record.METRICS)):
+        found[str(path.relative_to(out))] = digest(untimed(path))
+    return found
+
+
 def _parts(loop: dict[str, Any]) -> list[tuple[str, Any]]:
     """The state of a training loop, with the population's parameters and optimizers apart."""
     agent = dict(loop.get("agent", {}))
