@@ -9,7 +9,7 @@ WHEEL := $(VENV)/wheel
 PACKAGES := agents clrl configs envs
 PIP := $(BIN)/python -m pip
 
-.PHONY: help quickstart test check lint types proofs torture soak clean
+.PHONY: help quickstart test check lint types proofs torture soak launchers clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 unexport PYTHONPATH PYTHONHOME
@@ -28,6 +28,7 @@ help:
 	@echo 'make proofs       the longer tests, marked slow'
 	@echo 'make torture      kill training 50 times a case; KILLS=N CASES="NAME ..." for less'
 	@echo 'make soak         a suite under random kills for ten minutes; MINUTES=N for less'
+	@echo 'make launchers    install Ray and submitit, run the tests of launching with them'
 	@echo 'make clean        remove .venv, builds and caches; runs/ stays'
 
 quickstart: $(READY)
@@ -48,6 +49,10 @@ torture: $(READY)
 MINUTES := 10
 soak: $(READY)
 	@$(BIN)/python tests/torture/soak.py --minutes $(MINUTES)
+
+launchers: $(READY)
+	@$(PIP) install -q -c constraints.txt -e '.[ray,slurm]'
+	@$(BIN)/python -m pytest -m 'slow or not slow' tests/clrl/test_launchers.py
 
 lint: $(READY)
 	@$(BIN)/ruff check
