@@ -145,17 +145,20 @@ class Supervisor:
         return [self._ask(job, "measure", list(job.folders)) for job in jobs]
 
     def _ask(self, job: Job, kind: str, *more: Any) -> Any:
-        """The answer of an idle worker to a request about a job."""
-        if not self._idle:
-            self._idle.append(self.crew.start())
-        worker = self._idle[0]
-        worker.send((kind, to_dict(job.config), *more))
-        try:
-            ended, answer = self._message(worker)
-        except Gone as gone:
-            self._idle.remove(worker)
-            ended, answer = "death", str(gone)
-        if ended == "death":
+        """The answer of an idle worker to a request about a job; one that dies is asked again."""
+        ended, answer = "", ""
+        for _ in range(1 + RESTARTS):
+            if not self._idle:
+                self._idle.append(self.crew.start())
+            worker = self._idle[0]
+            worker.send((kind, to_dict(job.config), *more))
+            try:
+                ended, answer = self._message(worker)
+            except Gone as gone:
+                self._idle.remove(worker)
+                ended, answer = "death", str(gone)
+            if ended != "death":
+                break
             answer = _killed(answer)
         if ended != "done":
             raise UsageError(f"{job.label}: {_last_line(answer)}")

@@ -34,8 +34,8 @@ from clrl.values import Place
 
 (
     GOOD, RAISE, DIE, MISTAKE, HANG, DIVERGE, BAD_CHECK, BROKEN_CHECK, FULL, DIE_TWICE,
-    RAISE_VARIOUSLY, DEAF,
-) = (0.1, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0)  # fmt: skip
+    RAISE_VARIOUSLY, DEAF, DIE_IN_CHECK,
+) = (0.1, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0)  # fmt: skip
 
 STAND_IN = """
 import os, signal, sys, time
@@ -59,6 +59,11 @@ class StandIn:
             raise UsageError("no data")
         if lr == 7.0:
             raise ValueError("first line\\nInvalid learning rate")
+        deaths = Path(__file__).with_name("deaths")
+        if lr == 12.0 and (not deaths.exists() or len(deaths.read_text()) < 2):
+            with deaths.open("a") as file:
+                file.write("x")
+            os.kill(os.getpid() if deaths.read_text() == "x" else os.getppid(), signal.SIGKILL)
         return ["slow"] if lr == 4.0 else []
 
     def measure(self, config, seeds):
@@ -253,6 +258,12 @@ class TestSupervisor:
             supervisor.check([job(tmp_path / "out"), job(tmp_path / "out", lr)])
         assert str(caught.value) == message
         assert not (tmp_path / "out").exists()
+
+    def test_a_check_that_dies_is_done_again(self, tmp_path: Path, command: list[str]) -> None:
+        """First the process that checks is killed, then the worker above it."""
+        with Supervisor(LocalCrew(1, command)) as supervisor:
+            assert supervisor.check([job(tmp_path, DIE_IN_CHECK)]) == []
+        assert (tmp_path / "deaths").read_text() == "xx"
 
     def test_a_worker_that_does_not_even_start(self, tmp_path: Path) -> None:
         with Supervisor(LocalCrew(1, [sys.executable, "-c", "raise SystemExit(3)"])) as supervisor:
