@@ -22,6 +22,8 @@ from pathlib import Path
 import command
 import results
 
+from clrl import record
+
 STEPS = 20_000
 """Of each learner: a suite takes minutes, so that one launcher sees many deaths."""
 
@@ -43,7 +45,7 @@ def main() -> None:
             words = ["suite", file, "--out", out, "--workers", 2, "--checkpoint-minutes", 0.05]
             process = command.start(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             commands += 1
-            kills += _molest(process, draw, deadline, f"command {commands}")
+            kills += _molest(process, out, draw, deadline, f"command {commands}")
             if process.wait() == 0:
                 results.check_files(out)
                 finished += 1
@@ -51,9 +53,16 @@ def main() -> None:
     print(f"{kills} kills, {commands} commands, {finished} suites finished")
 
 
-def _molest(process: subprocess.Popen[str], draw: random.Random, deadline: float, name: str) -> int:
-    """Kill one of a launcher's descendants now and then until it ends; how many were killed."""
-    kills, said = 0, ""
+def _molest(
+    process: subprocess.Popen[str], out: Path, draw: random.Random, deadline: float, name: str
+) -> int:
+    """Kill one of a launcher's descendants now and then until it ends; how many were killed.
+
+    From when it trains: a check that is killed three times over ends the command.
+    """
+    kills, said, before = 0, "", _statuses(out)
+    while process.poll() is None and _statuses(out) == before and time.monotonic() < deadline:
+        time.sleep(0.1)
     while process.poll() is None:
         time.sleep(draw.uniform(0.5, 6))
         workers = children(process.pid)
@@ -77,6 +86,11 @@ def _molest(process: subprocess.Popen[str], draw: random.Random, deadline: float
                 pass
     print(f"{name}: at the end {said}; {kills} kills, exit status {process.returncode}", flush=True)
     return kills
+
+
+def _statuses(out: Path) -> dict[Path, int]:
+    """When each run's status was written."""
+    return {path: path.stat().st_mtime_ns for path in out.rglob(record.STATUS)}
 
 
 def children(pid: int) -> list[int]:

@@ -20,7 +20,7 @@ def attempt(case: torture.Case) -> list[str]:
     """An attempt in this process; what it had to say."""
     said: list[str] = []
     Attempt(
-        case.config, case.folders, case.keeping, lambda _: None, said.append, resumes=True
+        case.config, case.folders, case.keeping, lambda *_: None, said.append, resumes=True
     ).run()
     return said
 
