@@ -23,6 +23,9 @@ SLOW = 1.0
 """Seconds between two safe points from which on the state is kept in memory as well."""
 
 
+_SHARE = 0.01  # of the time, at most, that keeping the state in memory may take
+
+
 class Preempted(BaseException):
     """An end was asked for; the checkpoint is written. No `Exception`, so that nothing stops it."""
 
@@ -69,6 +72,7 @@ class Attempt:
         self._asked = False  # for an end
         self._exact: bool | None = None  # whether what is written can be read; None: not known yet
         self._in_memory: bytes | None = None
+        self._next_in_memory = 0.0  # when the state may be kept in memory again
         self._saved = (time.monotonic(), 0)
         self._last = time.monotonic()
 
@@ -80,7 +84,7 @@ class Attempt:
 
         Raises:
             Preempted: one of the signals `STOPPING` arrived. A checkpoint was written of the next
-                safe point, or of the last one where safe points are more than `SLOW` apart.
+                safe point, or of a recent one where safe points are more than `SLOW` apart.
             StorageError: something cannot be written.
         """
         with self._heeding_signals(), contextlib.ExitStack() as stack:
@@ -130,12 +134,17 @@ class Attempt:
         now, step = time.monotonic(), self._loop.step
         since, step_then = self._saved
         by_steps = self._keeping.steps and step - step_then >= self._keeping.steps
-        self._in_memory = None
+        slow = now - self._last > SLOW
+        if not slow:
+            self._in_memory = None
         kept = self._asked or by_steps or now - since >= self._keeping.minutes * 60
         if kept:
             self._keep()
-        elif now - self._last > SLOW:
+        elif slow and now >= self._next_in_memory:
+            self._in_memory = None
             self._in_memory = self._pack()
+            done_at = time.monotonic()
+            self._next_in_memory = done_at + (done_at - now) / _SHARE
         self._last = time.monotonic()
         if self._asked and (kept or self._in_memory):  # maybe in the meantime
             self._write(self._in_memory)
@@ -185,7 +194,7 @@ class Attempt:
                 signal.signal(number, handler)
 
     def _heed(self, number: int, frame: FrameType | None) -> None:
-        """Take the next safe point as the last one, or the last one where they are far apart."""
+        """Take the next safe point as the last one, or a recent one where they are far apart."""
         self._asked = True
         if self._in_memory is not None:
             self._write(self._in_memory)
