@@ -1,4 +1,4 @@
-"""The command line: ``clrl list``, ``run``, ``suite``, ``tensorboard`` and ``bench``.
+"""The command line: ``clrl list``, ``run``, ``suite``, ``report``, ``tensorboard``, ``bench``.
 
 Exit status: 0 when all went well, 1 when a run failed, 2 for a user's mistake, 130 after
 Ctrl-C. Nothing heavy is imported before it is known to be needed.
@@ -78,6 +78,23 @@ class SuiteArguments:
 
 
 @dataclass(frozen=True)
+class ReportArguments:
+    """Write a report about a suite's folder, finished or not: what came out, and how sure it is.
+
+    Attributes:
+        folder: the suite's folder.
+        format: any of html, pdf, png (figures), csv, parquet (all numbers), json, latex (tables).
+        out: where to; DIR/report unless given.
+    """
+
+    folder: str = field(metadata={"positional": True, "metavar": "DIR"})
+    format: tuple[Literal["html", "pdf", "png", "csv", "parquet", "json", "latex"], ...] = field(
+        default=("html",), metadata={"metavar": "FORMAT ..."}
+    )
+    out: str | None = field(default=None, metadata={"metavar": "DIR"})
+
+
+@dataclass(frozen=True)
 class TensorBoardArguments:
     """Show a folder's curves in TensorBoard, to this machine alone.
 
@@ -137,6 +154,7 @@ def _dispatch(words: list[str]) -> int:
         "list": (list_command, "show what can be named"),
         "run": (run_command, "train one learner on one benchmark, over seeds"),
         "suite": (suite_command, "carry out a table of runs"),
+        "report": (report_command, "write a report about a folder"),
         "tensorboard": (tensorboard_command, "show the curves of a folder"),
         "bench": (bench_command, "measure speed"),
     }
@@ -236,6 +254,7 @@ def _carry_out(table: Suite, out: Path, workers: int | None) -> int:
         complain(f"interrupted; the same command again does what is left in {out}")
         return INTERRUPTED
     print_tables(out)
+    print(f"Report: clrl report {shlex.quote(str(out))}")
     print(f"Curves: clrl tensorboard {shlex.quote(str(out))}")
     print(f"Files:  {out}/BENCHMARK/LEARNER/seed-K/metrics.jsonl")
     for message in dict.fromkeys(failure.message for failure in failures if failure.mistake):
@@ -246,6 +265,17 @@ def _carry_out(table: Suite, out: Path, workers: int | None) -> int:
     if not failures:
         return 0
     return MISTAKE if all(failure.mistake for failure in failures) else 1
+
+
+def report_command(argv: list[str]) -> int:
+    """``clrl report``."""
+    options = _read(ReportArguments, argv, "report")
+    from clrl.report.export import write
+
+    out = None if options.out is None else Path(options.out)
+    for path in write(Path(options.folder), options.format, out):
+        print(path)
+    return 0
 
 
 def tensorboard_command(argv: list[str]) -> int:
