@@ -81,13 +81,16 @@ def bootstrap_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[Array, Array]:
-    """Percentile bootstrap interval of a statistic over seeds.
+    """Expanded percentile bootstrap interval of a statistic over seeds.
 
     Seeds are drawn with replacement, whole curves at a time, ``resamples`` times; the bounds
-    are the ``(1 - confidence) / 2`` and ``(1 + confidence) / 2`` quantiles (linear) of the
-    statistic of the draws. Pointwise over time. With few seeds the interval is too narrow:
-    at 5 normal seeds a 95% interval of the mean covers about 85%, at 20 about 92%. Source: Efron &
-    Tibshirani 1993, section 13.3.
+    are two quantiles (linear) of the statistic of the draws, pointwise over time. Those of the
+    plain percentile interval would be ``(1 - confidence) / 2`` and ``(1 + confidence) / 2``, and
+    too narrow with few seeds: 95% at 5 normal seeds covers the mean 84% of the time. They are
+    moved outwards to ``Phi(-sqrt(n / (n - 1)) t)``, t being that quantile of Student's
+    distribution with n - 1 degrees of freedom, and the same above; 95% then covers 92% at 5
+    seeds, 94% at 10 and at 20. Source: Efron & Tibshirani 1993, section 13.3, for the percentile
+    interval; Hesterberg 2015 (The American Statistician 69:371), section 5.3, for the expansion.
 
     Args:
         values: ``(seeds,)`` or ``(seeds, time)``.
@@ -119,7 +122,7 @@ def bootstrap_interval(
     for start in range(0, curves.shape[1], width):
         block = slice(start, start + width)
         # (seeds, resamples, time) -> (resamples, time) -> (2, time)
-        bounds[:, block] = _percentiles(statistic(curves[drawn, block]), confidence)
+        bounds[:, block] = _bounds(statistic(curves[drawn, block]), confidence, seeds)
     return bounds[0].reshape(shape), bounds[1].reshape(shape)
 
 
@@ -130,11 +133,12 @@ def stratified_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of a number that several groups of seeds give together.
+    """Bootstrap interval of a number that several groups of seeds give together.
 
     Every group is a stratum: its seeds are drawn with replacement from itself alone, so that each
     keeps its size. Groups are the two methods of a comparison, say, or the benchmarks over which
-    a method is averaged. Source: Agarwal et al. 2021 (rliable), whose strata are tasks.
+    a method is averaged. Source: Agarwal et al. 2021 (rliable), whose strata are tasks. The
+    quantiles are expanded as in `bootstrap_interval`, for the smallest group of several seeds.
 
     Args:
         groups: ``(seeds,)`` each; they may differ in size.
@@ -150,9 +154,10 @@ def stratified_interval(
         ValueError: a group without seeds, or a value that is not finite.
     """
     drawn = resampled(groups, resamples, seed)
-    if all(len(group) < 2 for group in drawn):
+    several = _fewest(groups)
+    if several is None:
         return np.nan, np.nan
-    low, high = _percentiles(statistic(drawn), confidence)
+    low, high = _bounds(statistic(drawn), confidence, several)
     return float(low), float(high)
 
 
@@ -278,7 +283,10 @@ def ranking(
     generator = numpy_generator(seed, "report/benchmarks")
     chosen = generator.integers(len(scores), size=(len(scores), resamples))
     drawn = by_benchmark[chosen, :, np.arange(resamples)].mean(axis=0).T  # (methods, resamples)
-    low, high = _percentiles(drawn.T, confidence)
+    several = _fewest([method for one in scores for method in one])
+    low, high = (
+        _bounds(drawn.T, confidence, several) if several else np.full((2, len(rank)), np.nan)
+    )
     first = drawn == drawn.min(axis=0)
     return Ranking(rank, low, high, (first / first.sum(axis=0)).mean(axis=1))
 
@@ -302,9 +310,17 @@ def rank_correlation(one: ArrayLike, other: ArrayLike) -> float:
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def _percentiles(values: Array, confidence: float) -> Array:
-    """The bounds of a percentile interval over the first axis: (resamples, ...) -> (2, ...)."""
-    return np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+def _bounds(draws: Array, confidence: float, seeds: int) -> Array:
+    """Bounds of an expanded percentile interval over the first axis: (draws, ...) -> (2, ...)."""
+    from scipy.special import ndtr, stdtrit
+
+    tail = ndtr(np.sqrt(seeds / (seeds - 1)) * stdtrit(seeds - 1, (1 - confidence) / 2))
+    return np.quantile(draws, [tail, 1 - tail], axis=0)
+
+
+def _fewest(groups: Sequence[ArrayLike]) -> int | None:
+    """The size of the smallest group of several seeds; None where all are of one."""
+    return min((len(np.asarray(one)) for one in groups if len(np.asarray(one)) > 1), default=None)
 
 
 def _checked(values: ArrayLike) -> Array:

@@ -276,7 +276,7 @@ def over_seeds(curves: Array) -> tuple[Array, Array, Array]:
             points = (present == seeds[:, None]).all(axis=0)
             chosen = curves[np.ix_(seeds, points)]
             middle[points] = mean(chosen)
-            low[points], high[points] = bootstrap_interval(chosen, resamples=1000)
+            low[points], high[points] = bootstrap_interval(chosen)
     return middle, low, high
 
 
@@ -461,7 +461,7 @@ def _correlation(tag: str, groups: list[Array]) -> Correlation:
         spread = np.sqrt((places**2).sum(axis=0))
         with np.errstate(invalid="ignore", divide="ignore"):
             both = (places[..., 0] * places[..., 1]).sum(axis=0) / spread.prod(axis=-1)
-        return np.nan_to_num(both)
+        return np.asarray(np.nan_to_num(both))
 
     low, high = (math.nan, math.nan)
     if math.isfinite(pooled):

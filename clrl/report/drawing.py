@@ -50,7 +50,7 @@ _DASHES: tuple[tuple[float, ...], ...] = (
     (2.5, 2.5),
 )
 _MARKERS = "os^DvPX"
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: Any = {
     "axes.edgecolor": "#444444",
     "axes.grid": True,
     "axes.grid.axis": "y",
@@ -199,7 +199,7 @@ def _panels(study: Study, look: dict[str, Style]) -> Iterator[Panel]:
         "performance",
         seeds=True,
     )
-    if any(len(run.within) for method in study.methods for run in method.runs):
+    if any(len(run.within) for method in study.methods for run in method.counted):
         yield Panel(
             "since-change",
             f"{name.capitalize()} since the change of task",
@@ -385,7 +385,7 @@ def _since_change(study: Study, look: dict[str, Style]) -> Figure:
     scale = _scale(study)
     for axes, part in zip(both, ("early", "late"), strict=True):
         for method in study.methods:
-            runs = [run for run in method.runs if len(run.within)]
+            runs = [run for run in method.counted if len(run.within)]
             if not runs:
                 continue
             points = min(len(run.within) for run in runs)

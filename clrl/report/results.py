@@ -85,7 +85,7 @@ class Grid:
     @property
     def steps(self) -> Array:
         """Where the points are, ``(points,)``."""
-        return np.arange(self.points) * self.width
+        return np.arange(self.points, dtype=np.float64) * self.width
 
     def index(self, steps: Array) -> NDArray[np.int64]:
         """The point to which each step belongs: the next one."""

@@ -78,7 +78,8 @@ def _best(study: Study, counted: list[Method]) -> str:
     )
     if not others:
         return start
-    beaten, open_ = [], []
+    beaten: list[Method] = []
+    open_: list[Method] = []
     for other in others:
         chance = study.improvement(best, other)
         (beaten if math.isfinite(chance.low) and chance.low > 0.5 else open_).append(other)
