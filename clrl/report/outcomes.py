@@ -116,7 +116,7 @@ def recovery_times(
     ends, means = ends[kept], means[kept] if higher_is_better else -means[kept]
     starts = np.asarray(changes, np.float64)
     found = np.full(len(starts), np.nan)
-    for index, (start, end) in enumerate(zip(starts, [*starts[1:], np.inf], strict=True)):
+    for index, (start, end) in enumerate(zip(starts, np.append(starts[1:], np.inf), strict=False)):
         before = means[ends <= start]
         after = (ends > start) & (ends <= end)
         if not len(before) or not after.any():

@@ -52,9 +52,7 @@ def render(results: Results, studies: list[Study]) -> str:
         studies: its benchmarks.
     """
     look = drawing.styles(labels(results, studies))
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = importlib.resources.files("clrl.report") / "page.html.jinja"
     return environment.from_string(template.read_text(encoding="utf-8")).render(
         title=results.folder.resolve().name,

@@ -11,7 +11,6 @@ import math
 import operator
 import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,8 @@ Array = NDArray[np.float64]
 SUITE = "suite.yaml"
 POINTS = 240
 """Points of a curve at most; longer ones are averaged over windows of equal length."""
-FEW_RUNS = 16
-"""Up to so many runs are read in this process, since starting others takes longer."""
+WORTH_A_PROCESS = 200_000_000
+"""Bytes of metrics that take longer to read than a process takes to start."""
 _WITHIN_TASK = 60
 _LEAST_WITHIN_TASK = 4
 
@@ -195,13 +194,16 @@ def read(folder: Path) -> Results:
     grids = {}
     for benchmark in dict.fromkeys(key[0] for key in keys):
         grids[benchmark] = _grid(suite, [p for key, p in found.items() if key[0] == benchmark])
+    from clrl.report.reader import read_runs  # imports this module
+
     work = [(found.get(key), key, grids[key[0]]) for key in keys]
-    if len(found) <= FEW_RUNS:
-        runs = [_read_run(one) for one in work]
-    else:
-        with ProcessPoolExecutor(min(len(os.sched_getaffinity(0)), len(work))) as pool:
-            runs = list(pool.map(_read_run, work, chunksize=4))
-    return Results(folder, suite, grids, runs, problems)
+    size = sum((path / record.METRICS).stat().st_size for path in found.values() if _has(path))
+    processes = min(len(os.sched_getaffinity(0)), size // WORTH_A_PROCESS)
+    return Results(folder, suite, grids, read_runs(work, processes), problems)
+
+
+Work = tuple[Path | None, tuple[str, str, int], Grid]
+"""A run to read: its folder, None where there is none; benchmark, learner and seed; grid."""
 
 
 def columns(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, Column], int, bool]:
@@ -276,7 +278,8 @@ def _wanted(tag: str) -> bool:
     )
 
 
-def _read_run(work: tuple[Path | None, tuple[str, str, int], Grid]) -> Run:
+def read_run(work: Work) -> Run:
+    """Read one run and reduce it."""
     folder, key, grid = work
     run = Run(*key)
     if folder is None:
@@ -383,12 +386,14 @@ def _suite(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 def _expected(suite: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
     """The runs that a suite asks for, in its order."""
+    seeds = suite.get("seeds")
+    seeds = [seed for seed in seeds if isinstance(seed, int)] if isinstance(seeds, list) else []
     for benchmark in _part(suite, "benchmarks"):
         for learner, entry in _part(suite, "learners").items():
             only = entry.get("benchmarks") if isinstance(entry, dict) else None
-            if only is None or benchmark in only:
-                for seed in suite.get("seeds") or ():
-                    yield str(benchmark), str(learner), int(seed)
+            if not isinstance(only, list) or benchmark in only:
+                for seed in seeds:
+                    yield str(benchmark), str(learner), seed
 
 
 def _part(suite: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -409,6 +414,10 @@ def _grid(suite: Mapping[str, Any], folders: list[Path]) -> Grid:
 
 def _is_run(path: Path) -> bool:
     return path.is_dir() and path.name[5:].isdecimal()
+
+
+def _has(path: Path) -> bool:
+    return (path / record.METRICS).is_file()
 
 
 def _key(path: Path) -> tuple[str, str, int]:
