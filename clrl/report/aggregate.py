@@ -315,7 +315,7 @@ def _bounds(draws: Array, confidence: float, seeds: int) -> Array:
     from scipy.special import ndtr, stdtrit
 
     tail = ndtr(np.sqrt(seeds / (seeds - 1)) * stdtrit(seeds - 1, (1 - confidence) / 2))
-    return np.quantile(draws, [tail, 1 - tail], axis=0)
+    return np.asarray(np.quantile(draws, [tail, 1 - tail], axis=0))
 
 
 def _fewest(groups: Sequence[ArrayLike]) -> int | None:

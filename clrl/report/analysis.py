@@ -448,7 +448,7 @@ def _correlations(study: Study) -> list[Correlation]:
 def _correlation(tag: str, groups: list[Array]) -> Correlation:
     """Of (metric, performance) pairs, ``(seeds, 2)`` a method."""
     pairs = np.concatenate(groups)
-    centred = np.concatenate([group - group.mean(axis=0) for group in groups if len(group) > 1])
+    centred = np.concatenate([group - group.mean(axis=0) for group in groups])
     pooled = rank_correlation(*pairs.T)
     indices = [np.arange(len(group), dtype=np.float64) for group in groups]
 
@@ -466,5 +466,6 @@ def _correlation(tag: str, groups: list[Array]) -> Correlation:
     low, high = (math.nan, math.nan)
     if math.isfinite(pooled):
         low, high = stratified_interval(indices, of_draws, resamples=500)
-    within = rank_correlation(*centred.T) if len(centred) > 2 else math.nan
+    several = any(len(group) > 1 for group in groups)
+    within = rank_correlation(*centred.T) if several else math.nan
     return Correlation(tag, pooled, low, high, within, len(pairs))

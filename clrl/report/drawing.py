@@ -51,6 +51,7 @@ _DASHES: tuple[tuple[float, ...], ...] = (
 )
 _MARKERS = "os^DvPX"
 _SETTINGS: Any = {
+    "axes.axisbelow": True,
     "axes.edgecolor": "#444444",
     "axes.grid": True,
     "axes.grid.axis": "y",
@@ -82,7 +83,7 @@ _SETTINGS: Any = {
 }
 _MANY_CHANGES = 12
 _BAR_GROUPS = 5
-_SEED_POINTS = 80
+_SEED_POINTS = 60
 
 
 @dataclass(frozen=True)

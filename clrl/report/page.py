@@ -153,10 +153,11 @@ def main_table(study: Study, look: dict[str, drawing.Style]) -> Table:
         )
     return Table(
         ["seeds", f"online {unit}", "interquartile mean", "last fifth", "loss of plasticity",
-         "place", "first in draws"],
+         "place", "ranks first"],
         rows,
         "Mean over seeds with 95% interval. Loss of plasticity is the first fifth minus the last, "
-        "positive where it got worse. Place: by mean performance, over draws of the seeds.",
+        "positive where it got worse. Place: by mean performance; its interval, and how often a "
+        "method ranks first, over draws of the seeds.",
     )  # fmt: skip
 
 
@@ -210,12 +211,12 @@ def correlation_table(study: Study) -> Table:
             Markup(""),
             [
                 Cell(
-                    verdict.number(one.pooled, signed=True),
-                    f"[{verdict.number(one.low)}, {verdict.number(one.high)}]"
+                    verdict.correlation(one.pooled),
+                    f"[{verdict.correlation(one.low)}, {verdict.correlation(one.high)}]"
                     if math.isfinite(one.low)
                     else "",
                 ),
-                Cell(verdict.number(one.within, signed=True)),
+                Cell(verdict.correlation(one.within)),
                 Cell(str(one.runs)),
             ],
         )
@@ -244,7 +245,7 @@ def _overall(studies: list[Study], look: dict[str, drawing.Style]) -> Table | No
         for place, label in enumerate(order)
     ]
     return Table(
-        ["mean place", "first in draws"],
+        ["mean place", "ranks first"],
         rows,
         "Mean place over the benchmarks that all these methods have; the interval is over draws "
         "of benchmarks and, within each, of seeds.",

@@ -25,10 +25,7 @@ def read_runs(work: Sequence[Work], processes: int) -> list[Run]:
         return [read_run(one) for one in work]
     with ThreadPoolExecutor(processes) as threads:
         parts = list(threads.map(_elsewhere, [work[i::processes] for i in range(processes)]))
-    runs = list(work)
-    for i, part in enumerate(parts):
-        runs[i::processes] = part
-    return runs
+    return [parts[i % processes][i // processes] for i in range(len(work))]
 
 
 def _elsewhere(work: Sequence[Work]) -> list[Run]:

@@ -26,8 +26,15 @@ def number(value: float, percent: bool = False, signed: bool = False) -> str:
     else:
         magnitude = math.floor(math.log10(abs(value)))
         text = f"{value:,.{max(0, min(2 - magnitude, 5))}f}"
+    if not text.strip("-0."):
+        return text.lstrip("-")  # rounded to 0
     text = f"+{text}" if signed and value > 0 else text
     return text.replace("-", "−")
+
+
+def correlation(value: float) -> str:
+    """A correlation as people write it: two decimals, with its sign."""
+    return f"{value:+.2f}".replace("-", "−") if math.isfinite(value) else "–"
 
 
 def interval(found: Estimate, percent: bool = False) -> str:
@@ -37,9 +44,21 @@ def interval(found: Estimate, percent: bool = False) -> str:
     return f"[{number(found.low, percent)}, {number(found.high, percent)}]"
 
 
-def listed(words: Sequence[str]) -> str:
-    """``a, b and c``."""
+MOST = 4
+"""Methods that a sentence names; the tables have the others."""
+
+
+def listed(words: Sequence[str], most: int = MOST) -> str:
+    """``a, b and c``, or ``a, b, c, d and 3 more``."""
+    if len(words) > most:
+        words = [*words[:most], f"{len(words) - most} more"]
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else ""
+
+
+def _clauses(parts: Sequence[str]) -> str:
+    """``a; b; and 3 more``."""
+    rest = [f"and {len(parts) - MOST} more"] if len(parts) > MOST else []
+    return "; ".join([*parts[:MOST], *rest])
 
 
 def of_study(study: Study) -> list[str]:
@@ -83,15 +102,21 @@ def _best(study: Study, counted: list[Method]) -> str:
     for other in others:
         chance = study.improvement(best, other)
         (beaten if math.isfinite(chance.low) and chance.low > 0.5 else open_).append(other)
-    if beaten and not open_:
-        return f"{start} It is better than every other method."
-    said = f" It is better than {listed([m.label for m in beaten])}" if beaten else ""
+    if found.seeds < 2:
+        return f"{start} A single seed cannot show that it is better than others."
+    if not beaten:
+        return f"{start} The seeds do not show it to be better than {_labels(open_)}."
     if not open_:
-        return start + said + "."
-    joint = "; that" if beaten else " That"
-    few = found.seeds < 2
-    why = "a single seed cannot show it" if few else "the seeds do not show it"
-    return f"{start}{said}{joint} it is better than {listed([m.label for m in open_])}, {why}."
+        every = "every other method" if len(beaten) > 1 else _labels(beaten)
+        return f"{start} The seeds show it to be better than {every}."
+    return (
+        f"{start} The seeds show it to be better than {_labels(beaten)}, but not than "
+        f"{_labels(open_)}."
+    )
+
+
+def _labels(methods: Sequence[Method]) -> str:
+    return listed([method.label for method in methods])
 
 
 def _plasticity(study: Study, counted: list[Method]) -> list[str]:
@@ -111,11 +136,9 @@ def _plasticity(study: Study, counted: list[Method]) -> list[str]:
             kept.append(method)
     said = []
     if lost:
-        said.append(f"Loss of plasticity: {'; '.join(lost)}.")
+        said.append(f"Loss of plasticity: {_clauses(lost)}.")
     if kept:
-        labels = listed([method.label for method in kept])
-        start = f"No loss between the first and the last fifth is shown by {labels}"
-        said.append(start + ("." if lost else "; nor by any other." if len(counted) > 9 else "."))
+        said.append(f"No loss between the first and the last fifth is shown by {_labels(kept)}.")
     return said
 
 
@@ -139,7 +162,7 @@ def _gap(study: Study, counted: list[Method]) -> list[str]:
     rest = f" No reference for {listed(missing)}." if missing else ""
     return [
         "Plasticity gap, fresh learner minus continual one, over the last fifth of the tasks: "
-        f"{'; '.join(parts)}.{rest}"
+        f"{_clauses(parts)}.{rest}"
     ]
 
 
@@ -148,12 +171,14 @@ def _recovery(counted: list[Method]) -> list[str]:
     for method in counted:
         share, steps = method.of(lambda r: r.recovered), method.of(lambda r: r.recovery)
         if math.isfinite(share.value):
-            took = f" after {number(steps.value)} steps" if math.isfinite(steps.value) else ""
-            parts.append(f"{method.label} after {100 * share.value:.0f}% of changes{took and ','}"
-                         f"{took and took.replace('after', 'in')}")  # fmt: skip
+            took = f" in {number(steps.value)} steps" if math.isfinite(steps.value) else ""
+            parts.append(f"{method.label} {100 * share.value:.0f}%{took}")
     if not parts:
         return []
-    return [f"Recovery to 90% of the level before a change, before the next: {'; '.join(parts)}."]
+    return [
+        "Changes after which performance was back at 90% of its level before the next one: "
+        f"{_clauses(parts)}."
+    ]
 
 
 def _predictor(study: Study) -> list[str]:
@@ -171,14 +196,14 @@ def _predictor(study: Study) -> list[str]:
         )
     first = sure[0]
     within = (
-        f"; within methods, seed against seed, {number(first.within, signed=True)}"
+        f"; among seeds of one method it is {correlation(first.within)}"
         if math.isfinite(first.within)
         else ""
     )
     return [
-        f"Of the diagnostics halfway through a run, {tag_words(first.tag)} goes most with "
-        f"performance at the end: rank correlation {number(first.pooled, signed=True)} "
-        f"[{number(first.low)}, {number(first.high)}] over {first.runs} runs{within}."
+        f"The diagnostic that, halfway through a run, says most about performance at its end is "
+        f"{tag_words(first.tag)}: rank correlation {correlation(first.pooled)} "
+        f"[{correlation(first.low)}, {correlation(first.high)}] over {first.runs} runs{within}."
     ]
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
+from clrl.report.export import write
+
 Rows = list[dict[str, float | None]]
 TASKS, LENGTH, EVERY = 10, 100, 10
 SEEDS = (0, 1, 2, 3)
@@ -129,7 +131,18 @@ def write_suite(folder: Path, learners: Mapping[str, Any] = LEARNERS, **more: An
 @pytest.fixture
 def suite_folder(tmp_path: Path) -> Path:
     """A finished suite: two benchmarks, a reference, a sweep."""
-    folder = tmp_path / "suite"
+    return finished_suite(tmp_path / "suite")
+
+
+@pytest.fixture(scope="session")
+def finished_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page about `suite_folder`, made once."""
+    folder = finished_suite(tmp_path_factory.mktemp("finished") / "suite")
+    return write(folder, ["html"])[0].read_text(encoding="utf-8")
+
+
+def finished_suite(folder: Path) -> Path:
+    """Write the finished suite."""
     write_suite(folder)
     for seed in SEEDS:
         for learner, (level, fall) in DIGITS.items():
