@@ -9,7 +9,7 @@ WHEEL := $(VENV)/wheel
 PACKAGES := agents clrl configs envs
 PIP := $(BIN)/python -m pip
 
-.PHONY: help quickstart test check lint types proofs clean
+.PHONY: help quickstart test check lint types proofs gallery clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 unexport PYTHONPATH PYTHONHOME
@@ -26,6 +26,7 @@ help:
 	@echo 'make test         set up .venv, run the test suite'
 	@echo 'make check        all that must pass: ruff, mypy, tests'
 	@echo 'make proofs       the longer tests, marked slow'
+	@echo 'make gallery      rewrite docs/gallery, with curves of the suites in runs/'
 	@echo 'make clean        remove .venv, builds and caches; runs/ stays'
 
 quickstart: $(READY)
@@ -38,6 +39,9 @@ check: lint types test
 
 proofs: $(READY)
 	@$(BIN)/python -m pytest -m slow
+
+gallery: $(READY)
+	@$(BIN)/python docs/gallery.py runs
 
 lint: $(READY)
 	@$(BIN)/ruff check

@@ -80,7 +80,7 @@ def parse(spec: type, argv: Sequence[str], prog: str) -> dict[str, Any]:
 def _readable(spec: type) -> Any:
     """The same dataclass for tyro: every value is text."""
     hints = typing.get_type_hints(spec, include_extras=True)
-    documented = _attribute_help(spec)
+    documented = attribute_help(spec)
     fields: list[tuple[str, Any, Any]] = []
     for field in dataclasses.fields(spec):
         hint = hints[field.name]
@@ -159,9 +159,9 @@ def _metavar(hint: Any) -> str:
     return names_of.get(hint, "none" if hint is type(None) else "")
 
 
-def _attribute_help(spec: type) -> dict[str, str]:
-    """The ``Attributes:`` section of a dataclass's docstring: name to text."""
-    _, _, section = inspect.cleandoc(spec.__doc__ or "").partition("Attributes:\n")
+def attribute_help(spec: type, heading: str = "Attributes") -> dict[str, str]:
+    """The ``Attributes:`` (or ``Args:``) section of a class's docstring: name to text."""
+    _, _, section = inspect.cleandoc(spec.__doc__ or "").partition(f"{heading}:\n")
     found: dict[str, str] = {}
     name = ""
     for line in section.splitlines():

@@ -215,7 +215,8 @@ def _panels(study: Study, look: dict[str, Style]) -> Iterator[Panel]:
         yield Panel(
             "tasks",
             f"{name.capitalize()} on each {'task' if tasks <= _BAR_GROUPS + 1 else 'part'}",
-            f"Mean over the tasks named below, and 95% interval over seeds.{fresh}",
+            f"Mean over the tasks named below and 95% interval over seeds, methods in the order "
+            f"of the ranking.{fresh}",
             lambda: _bars(study, look, tasks),
             "performance",
         )
