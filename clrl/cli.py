@@ -23,6 +23,7 @@ from clrl import __version__, arguments
 from clrl.errors import UsageError
 from clrl.options import PositiveInt
 from clrl.record import EVENTS
+from clrl.report import Format
 from clrl.values import Place, build, suggestion
 
 if TYPE_CHECKING:
@@ -88,9 +89,7 @@ class ReportArguments:
     """
 
     folder: str = field(metadata={"positional": True, "metavar": "DIR"})
-    format: tuple[Literal["html", "pdf", "png", "csv", "parquet", "json", "latex"], ...] = field(
-        default=("html",), metadata={"metavar": "FORMAT ..."}
-    )
+    format: tuple[Format, ...] = field(default=("html",), metadata={"metavar": "FORMAT ..."})
     out: str | None = field(default=None, metadata={"metavar": "DIR"})
 
 

@@ -7,18 +7,17 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from clrl import record
 from clrl.errors import UsageError
-from clrl.report import drawing, outcomes, page, verdict
+from clrl.report import Format, drawing, outcomes, page, verdict
 from clrl.report.aggregate import interquartile_mean, median
 from clrl.report.analysis import Estimate, Method, Study, overall, studies
-from clrl.report.results import Results, Run, columns, read
+from clrl.report.results import Column, Results, Run, columns, read
 
-Format = Literal["html", "pdf", "png", "csv", "parquet", "json", "latex"]
 FOLDER = "report"
 """Where a report goes, within the folder that it is about."""
 
@@ -74,15 +73,21 @@ def _figures(ending: str) -> Callable[[Results, list[Study], Path], Path]:
     return write_figures
 
 
-def tidy(results: Results) -> Iterator[tuple[Run, str, Any, Any]]:
-    """Everything that was recorded, column by column: run, tag, steps and finite values."""
+def tidy(results: Results) -> Iterator[tuple[Run, dict[str, Column]]]:
+    """Everything that was recorded, a run at a time: each tag's steps and finite values."""
     for run in results.runs:
         path = results.folder / run.benchmark / run.learner / f"seed-{run.seed}" / record.METRICS
         if path.is_file():
             found, _, _ = columns(path, lambda tag: True)
-            for tag, column in found.items():
-                kept = np.isfinite(column.values)
-                yield run, tag, column.steps[kept].astype(np.int64), column.values[kept]
+            finite = {tag: np.isfinite(column.values) for tag, column in found.items()}
+            yield (
+                run,
+                {
+                    tag: Column(column.steps[finite[tag]], column.values[finite[tag]])
+                    for tag, column in found.items()
+                    if finite[tag].any()
+                },
+            )
 
 
 COLUMNS = ("benchmark", "learner", "seed", "step", "metric", "value")
@@ -94,10 +99,11 @@ def _csv(results: Results, found: list[Study], out: Path) -> Path:
     with open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for run, tag, steps, values in tidy(results):
+        for run, of_run in tidy(results):
             start = (run.benchmark, run.learner, run.seed)
-            pairs = zip(steps.tolist(), values.tolist(), strict=True)
-            writer.writerows((*start, step, tag, value) for step, value in pairs)
+            for tag, column in of_run.items():
+                pairs = zip(map(int, column.steps), column.values.tolist(), strict=True)
+                writer.writerows((*start, step, tag, value) for step, value in pairs)
     temporary.replace(path)
     return path
 
@@ -110,9 +116,14 @@ def _parquet(results: Results, found: list[Study], out: Path) -> Path:
     kinds = (text, text, pyarrow.int64(), pyarrow.int64(), text, pyarrow.float64())
     schema = pyarrow.schema(list(zip(COLUMNS, kinds, strict=True)))
     with parquet.ParquetWriter(temporary, schema) as writer:
-        for run, tag, steps, values in tidy(results):
-            same = [[name] * len(steps) for name in (run.benchmark, run.learner, run.seed)]
-            arrays = [*same, steps, [tag] * len(steps), values]
+        for run, of_run in tidy(results):
+            if not of_run:
+                continue
+            lengths = [len(column.steps) for column in of_run.values()]
+            same = [[name] * sum(lengths) for name in (run.benchmark, run.learner, run.seed)]
+            steps = np.concatenate([column.steps for column in of_run.values()]).astype(np.int64)
+            values = np.concatenate([column.values for column in of_run.values()])
+            arrays = [*same, steps, np.repeat(list(of_run), lengths).tolist(), values]
             made = [pyarrow.array(a, type=kind) for a, kind in zip(arrays, kinds, strict=True)]
             writer.write_table(pyarrow.Table.from_arrays(made, schema=schema))
     temporary.replace(path)
