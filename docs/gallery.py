@@ -11,6 +11,7 @@ this file writes.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import json
 import re
@@ -131,7 +132,7 @@ def _figures(
     """(suite, benchmark) of every figure that shows what the page is about."""
     for name, label, _ in used:
         for benchmark in outcomes.get(name, {}):
-            loaded = suite.load(name)
+            loaded = _loaded(name)
             on = loaded.only.get(label, tuple(loaded.benchmarks))
             if benchmark == label or (kind == "method" and benchmark in on):
                 yield name, benchmark
@@ -140,7 +141,7 @@ def _figures(
 def _used(kind: str, wanted: str) -> Iterator[tuple[str, str, str]]:
     """(suite, label, settings) wherever the package's suites name it."""
     for name in suite.names():
-        loaded = suite.load(name)
+        loaded = _loaded(name)
         if kind == "benchmark":
             for label, choice in loaded.benchmarks.items():
                 if choice.name == wanted:
@@ -151,6 +152,11 @@ def _used(kind: str, wanted: str) -> Iterator[tuple[str, str, str]]:
             if any(choice.name == wanted for choice in rules):
                 said = ", ".join(f"{one.name} ({_settings(one.options)})" for one in rules)
                 yield name, label, said
+
+
+@functools.cache
+def _loaded(name: str) -> suite.Suite:
+    return suite.load(name)
 
 
 def _settings(options: Any) -> str:

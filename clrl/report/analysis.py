@@ -461,7 +461,7 @@ def _correlation(tag: str, groups: list[Array]) -> Correlation:
         spread = np.sqrt((places**2).sum(axis=0))
         with np.errstate(invalid="ignore", divide="ignore"):
             both = (places[..., 0] * places[..., 1]).sum(axis=0) / spread.prod(axis=-1)
-        return np.asarray(np.nan_to_num(both))
+        return np.asarray(np.nan_to_num(both).clip(-1, 1))
 
     low, high = (math.nan, math.nan)
     if math.isfinite(pooled):

@@ -191,6 +191,17 @@ def _panels(study: Study, look: dict[str, Style]) -> Iterator[Panel]:
     performance = study.performance
     assert performance is not None
     name, changes = performance.name, _changes(study)
+    fine = any(len(run.within) for method in study.methods for run in method.counted)
+    tasks = max((method.tasks().shape[1] for method in study.methods), default=0)
+    if fine and tasks > _MANY_CHANGES:
+        yield Panel(
+            "task-curves",
+            f"{name.capitalize()} on each task",
+            "Mean over each task, drawn where the task ends; mean over seeds and 95% interval.",
+            lambda: _task_curves(study, look),
+            "performance",
+            seeds=True,
+        )
     marks = "; vertical marks where the task changes" if len(changes) else ""
     yield Panel(
         "curves",
@@ -200,7 +211,7 @@ def _panels(study: Study, look: dict[str, Style]) -> Iterator[Panel]:
         "performance",
         seeds=True,
     )
-    if any(len(run.within) for method in study.methods for run in method.counted):
+    if fine:
         yield Panel(
             "since-change",
             f"{name.capitalize()} since the change of task",
@@ -209,7 +220,6 @@ def _panels(study: Study, look: dict[str, Style]) -> Iterator[Panel]:
             lambda: _since_change(study, look),
             "performance",
         )
-    tasks = max((method.tasks().shape[1] for method in study.methods), default=0)
     if tasks > 1:
         fresh = " The black line over a bar is a fresh learner." if study.scratch else ""
         yield Panel(
@@ -347,19 +357,37 @@ def _curves(study: Study, look: dict[str, Style], tag: str) -> Figure:
         _line(axes, steps, middle, style)
         shown += [middle, low, high]
     values = np.concatenate(shown) if shown else np.empty(0)
-    _limits(axes, values[np.isfinite(values)])
+    _limits(axes, values[np.isfinite(values)], tag)
     _mark_changes(axes, _changes(study))
     _step_axis(axes)
     axes.set(xlabel="steps", ylabel=_unit(study, tag), xlim=(0, steps[-1]))
     return figure
 
 
-def _limits(axes: Axes, values: Array) -> None:
-    """Limits that show the values; logarithmic where they are positive and span decades."""
+def _task_curves(study: Study, look: dict[str, Style]) -> Figure:
+    figure, (axes,) = _axes(study)
+    scale, ends = _scale(study), np.append(_changes(study), study.grid.steps[-1])
+    for method in study.methods:
+        tasks = method.tasks() * scale
+        if not tasks.size:
+            continue
+        x = ends[: tasks.shape[1]]
+        middle, low, high = over_seeds(tasks)
+        for row in tasks:
+            axes.plot(x, row, color=look[method.label].color, lw=0.5, alpha=0.6, gid="seeds")
+        _band(axes, x, low, high, look[method.label])
+        _line(axes, x, middle, look[method.label])
+    _step_axis(axes)
+    axes.set(xlabel="steps", ylabel=_unit(study), xlim=(0, ends[-1]))
+    return figure
+
+
+def _limits(axes: Axes, values: Array, tag: str) -> None:
+    """Limits that show the values; logarithmic for losses and norms that span decades."""
     if not len(values):
         return
     low, high = float(values.min()), float(values.max())
-    if low > 0 and high / low > 50:
+    if tag.endswith(("loss", "norm")) and low > 0 and high / low > 50:
         axes.set_yscale("log")
         axes.set_ylim(low / 1.2, high * 1.2)
         return

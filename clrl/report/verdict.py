@@ -172,11 +172,13 @@ def _recovery(counted: list[Method]) -> list[str]:
         share, steps = method.of(lambda r: r.recovered), method.of(lambda r: r.recovery)
         if math.isfinite(share.value):
             took = f" in {number(steps.value)} steps" if math.isfinite(steps.value) else ""
-            parts.append(f"{method.label} {100 * share.value:.0f}%{took}")
+            parts.append(
+                f"{method.label} after {100 * share.value:.0f}% of changes{took and ','}{took}"
+            )
     if not parts:
         return []
     return [
-        "Changes after which performance was back at 90% of its level before the next one: "
+        "Recovery (back at 90% of the level before a change, before the next change comes): "
         f"{_clauses(parts)}."
     ]
 

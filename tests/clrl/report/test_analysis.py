@@ -189,7 +189,7 @@ def test_the_verdict_says_what_is_so(suite_folder: Path) -> None:
     assert "loss 3" in said[1] and "adam" not in said[1]
     assert said[2] == "No loss between the first and the last fifth is shown by steady and adam."
     assert "fading +34.0 [34.0, 34.0]" in said[3] and "No reference for steady and adam" in said[3]
-    assert any("steady 100% in" in sentence for sentence in said)
+    assert any("steady after 100% of changes, in" in sentence for sentence in said)
     alike = of_study(found(suite_folder)["pole"])[0]
     assert alike.startswith("ppo-upgd has the highest average online return: 12")
 
