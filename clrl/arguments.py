@@ -80,7 +80,7 @@ def parse(spec: type, argv: Sequence[str], prog: str) -> dict[str, Any]:
 def _readable(spec: type) -> Any:
     """The same dataclass for tyro: every value is text."""
     hints = typing.get_type_hints(spec, include_extras=True)
-    documented = _attribute_help(spec)
+    documented = attribute_help(spec)
     fields: list[tuple[str, Any, Any]] = []
     for field in dataclasses.fields(spec):
         hint = hints[field.name]
@@ -159,16 +159,16 @@ def _metavar(hint: Any) -> str:
     return names_of.get(hint, "none" if hint is type(None) else "")
 
 
-def _attribute_help(spec: type) -> dict[str, str]:
-    """The ``Attributes:`` sections of a dataclass's docstring and its bases': name to text."""
+def attribute_help(spec: type, heading: str = "Attributes") -> dict[str, str]:
+    """The ``Attributes:`` (or ``Args:``) sections of a class and its bases: name to text."""
     found: dict[str, str] = {}
     for base in reversed(spec.__mro__[:-1]):
-        found |= _section(base.__doc__ or "")
+        found |= _section(base.__doc__ or "", heading)
     return found
 
 
-def _section(docstring: str) -> dict[str, str]:
-    _, _, section = inspect.cleandoc(docstring).partition("Attributes:\n")
+def _section(docstring: str, heading: str) -> dict[str, str]:
+    _, _, section = inspect.cleandoc(docstring).partition(f"{heading}:\n")
     found: dict[str, str] = {}
     name = ""
     for line in section.splitlines():

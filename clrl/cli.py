@@ -1,4 +1,4 @@
-"""The command line: ``clrl list``, ``run``, ``suite``, ``resume``, ``tensorboard``, ``bench``.
+"""The command line: listing, training, resuming, reporting, TensorBoard, benchmarks.
 
 Exit status: 0 when all went well, 1 when a run failed or something could not be written, 2 for a
 user's mistake, 128 and the signal's number after one that asked for an end (130 after Ctrl-C).
@@ -25,6 +25,7 @@ from clrl.errors import StorageError, UsageError
 from clrl.launch.options import LaunchOptions
 from clrl.options import PositiveInt
 from clrl.record import EVENTS
+from clrl.report import Format
 from clrl.values import Place, build, suggestion
 
 if TYPE_CHECKING:
@@ -93,6 +94,21 @@ class ResumeArguments(LaunchOptions):
 
 
 @dataclass(frozen=True)
+class ReportArguments:
+    """Write a report about a suite's folder, finished or not: what came out, and how sure it is.
+
+    Attributes:
+        folder: the suite's folder.
+        format: any of html, pdf, png (figures), csv, parquet (all numbers), json, latex (tables).
+        out: where to; DIR/report unless given.
+    """
+
+    folder: str = field(metadata={"positional": True, "metavar": "DIR"})
+    format: tuple[Format, ...] = field(default=("html",), metadata={"metavar": "FORMAT ..."})
+    out: str | None = field(default=None, metadata={"metavar": "DIR"})
+
+
+@dataclass(frozen=True)
 class TensorBoardArguments:
     """Show a folder's curves in TensorBoard, to this machine alone.
 
@@ -156,6 +172,7 @@ def _dispatch(words: list[str]) -> int:
         "run": (run_command, "train one learner on one benchmark, over seeds"),
         "suite": (suite_command, "carry out a table of runs"),
         "resume": (resume_command, "do what is left in a folder"),
+        "report": (report_command, "write a report about a folder"),
         "tensorboard": (tensorboard_command, "show the curves of a folder"),
         "bench": (bench_command, "measure speed"),
     }
@@ -273,6 +290,7 @@ def _carry_out(table: Suite, out: Path, how: LaunchOptions) -> int:
         complain(f"{asked}: preempted; the same command, or clrl resume {out}, goes on from there")
         return 128 + asked.signal
     print_tables(out)
+    print(f"Report: clrl report {shlex.quote(str(out))}")
     print(f"Curves: clrl tensorboard {shlex.quote(str(out))}")
     print(f"Files:  {out}/BENCHMARK/LEARNER/seed-K/metrics.jsonl")
     for message in dict.fromkeys(failure.message for failure in failures if failure.mistake):
@@ -297,6 +315,17 @@ def _show_plan(table: Suite, out: Path, crew: Crew[Any], how: LaunchOptions) -> 
         f"{how.launcher}, {'a job each' if crew.elastic else f'workers: {workers}'}",
         1 if crew.elastic else workers,
     )
+    return 0
+
+
+def report_command(argv: list[str]) -> int:
+    """``clrl report``."""
+    options = _read(ReportArguments, argv, "report")
+    from clrl.report.export import write
+
+    out = None if options.out is None else Path(options.out)
+    for path in write(Path(options.folder), options.format, out):
+        print(path)
     return 0
 
 

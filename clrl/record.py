@@ -279,6 +279,14 @@ def read_status(folder: Path) -> dict[str, Any]:
     return typing.cast(dict[str, Any], status)
 
 
+def readable_status(folder: Path) -> dict[str, Any]:
+    """`read_status` for those who only look on: empty also where it cannot be read."""
+    try:
+        return read_status(folder)
+    except UsageError:
+        return {}
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """Read the configuration that a run was started with, without its seed.
 

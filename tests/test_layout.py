@@ -65,7 +65,7 @@ MAY_IMPORT = {
     "clrl.sb3": LOOP | {"clrl.control"},
     "clrl.train": LOOP | {"clrl.control", "clrl.sb3"},
     "clrl.launch": LAUNCH,
-    "clrl.report": LEAVES | {"clrl.config", "clrl.record"},
+    "clrl.report": FILES | {"clrl.config", "clrl.record"},
     "clrl.suite": SUITE,
     "clrl.bench": BENCH,
     "clrl.cli": BENCH | {"clrl.bench"},
@@ -168,7 +168,8 @@ def test_every_import_is_a_declared_dependency_and_the_reverse() -> None:
     assert not unknown, f"imported and not installed: {unknown}"
     used = {name: set(map(distribution_key, providers[name])) for name in outside}
     declared = named(PROJECT["project"]["dependencies"])
-    allowed = declared | named(optional["box2d"]) | named(optional["mujoco"])
+    optional = PROJECT["project"]["optional-dependencies"]
+    allowed = declared.union(*(named(optional[name]) for name in ("box2d", "mujoco", "parquet")))
     undeclared = {name for name, distributions in used.items() if not distributions & allowed}
     assert not undeclared
     assert declared <= set().union(*used.values())
@@ -208,7 +209,7 @@ def test_listing_and_help_load_nothing_heavy(tmp_path: Path) -> None:
         if name in {"clrl", "clrl.cli", "clrl.config", "clrl.suite", *LEAVES}
         or name.split(".")[-1] in {"table", "options", "benchmarks"}
     ]
-    heavy = {"torch", "sklearn", "scipy", "stable_baselines3", "tensorboard"}
+    heavy = {"torch", "sklearn", "scipy", "stable_baselines3", "tensorboard", "matplotlib"}
     assert not heavy & loaded_by(light, tmp_path)
 
 
@@ -239,5 +240,6 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
         expected.add(Path(*folder.split("."), path.name))
     for path in (ROOT / "configs").rglob("*.yaml"):
         expected.add(Path("clrl") / path.relative_to(ROOT))
+    expected.add(Path("clrl/report/page.html.jinja"))
     assert {name for name in names if name.parts[0] == "clrl"} == expected
     assert any(name.parts[1:] == ("licenses", "LICENSE") for name in names)

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from clrl import record
 from clrl.config import flat, short_name
 from clrl.report.aggregate import bootstrap_interval
-from clrl.report.table import weighted_mean
+from clrl.report.outcomes import average_online
 
 FOLDER = ".tensorboard"
 """Where the means are, in a suite's folder; no label begins with a dot."""
@@ -132,7 +132,7 @@ def _learners(suite: Path, remarks: list[str]) -> list[Learner]:
         columns: list[Columns] = []
         totals: dict[str, list[float]] = {}
         for run in runs:
-            learner.states.append(str(record.read_status(run).get("state")))
+            learner.states.append(str(record.readable_status(run).get("state")))
             learner.settings |= _settings(record.read_config(run))
             try:
                 rows = record.read_metrics(run / record.METRICS)
@@ -145,9 +145,8 @@ def _learners(suite: Path, remarks: list[str]) -> list[Learner]:
                 remarks.append(f"left out: {run / record.METRICS}: a line has another form")
                 continue
             for tag in _PERFORMANCE:
-                total = weighted_mean(rows, tag)
-                if total is not None:
-                    totals.setdefault(tag, []).append(total)
+                if tag in columns[-1]:
+                    totals.setdefault(tag, []).append(average_online(*columns[-1][tag]))
         for tag in sorted({tag for own in columns for tag in own}):
             learner.curves[benchmark, tag] = over_seeds([own[tag] for own in columns if tag in own])
         for tag, values in totals.items():
