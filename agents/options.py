@@ -35,10 +35,13 @@ class SupervisedOptions:
         batch_size: examples of one update; 1 is online learning.
         diagnose_every: updates between two samples of the quantities that cost extra
             (gradient norm, step plasticity); each logged value is their window mean.
+        test_examples: held-out examples of each task on which accuracy is measured at the end of
+            every task, where a stream's tasks stay testable; 0 for none.
     """
 
     batch_size: PositiveInt = 1
     diagnose_every: PositiveInt = 500
+    test_examples: NonNegativeInt = 1000
 
 
 @dataclass(frozen=True)

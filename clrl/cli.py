@@ -37,6 +37,7 @@ TABLES = {
     "agents": "clrl.agents.table:AGENTS",
     "optimizers": "clrl.agents.optim.table:OPTIMIZERS",
     "addons": "clrl.agents.optim.table:ADDONS",
+    "consolidation": "clrl.agents.consolidation.table:CONSOLIDATION",
     "networks": "clrl.agents.table:NETWORKS",
     "metrics": "clrl.metrics.table:METRICS",
 }

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _TEXTS = ("description", "source", "duration")
 _SHARED = ("agent", "network", *SETTINGS)
-_LEARNER = ("optimizer", "addons", "network", "agent")
+_LEARNER = ("optimizer", "addons", "consolidation", "network", "agent")
 _KEYS = (*_TEXTS, "benchmark", "benchmarks", *_SHARED, "seeds", "learners")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]{0,99}")
 
@@ -192,7 +192,7 @@ def single(config: RunConfig, seeds: str) -> Suite:
     Raises:
         UsageError: the seeds cannot be read.
     """
-    rules = [config.optimizer, *config.addons]
+    rules = [config.optimizer, *config.addons, *config.consolidation]
     learner = "+".join(safe_label(choice.name) for choice in rules)
     benchmark = safe_label(config.benchmark.name)
     return Suite(
@@ -269,7 +269,8 @@ def _learners(raw: Mapping[str, Any], shared: RunConfig, place: Place) -> dict[s
             raise at.at("optimizer").error("expected an optimizer, got nothing")
         own = resolve({key: entry[key] for key in _LEARNER if key in entry}, at)
         given = {key: getattr(own, key) for key in ("network", "agent") if key in entry}
-        learners[label] = replace(shared, optimizer=own.optimizer, addons=own.addons, **given)
+        rules = {key: getattr(own, key) for key in ("optimizer", "addons", "consolidation")}
+        learners[label] = replace(shared, **rules, **given)
     return learners
 
 
