@@ -229,6 +229,7 @@ def _carry_out(table: Suite, out: Path, workers: int | None) -> int:
     from clrl import suite
     from clrl.launch.local import Interrupted, default_workers
     from clrl.launch.progress import seeds_text
+    from clrl.report.forgetting import write_pictures
     from clrl.report.table import print_tables
 
     try:
@@ -237,6 +238,8 @@ def _carry_out(table: Suite, out: Path, workers: int | None) -> int:
         complain(f"interrupted; the same command again does what is left in {out}")
         return INTERRUPTED
     print_tables(out)
+    for picture in write_pictures(out):
+        print(f"Forgetting: {picture}")
     print(f"Curves: clrl tensorboard {shlex.quote(str(out))}")
     print(f"Files:  {out}/BENCHMARK/LEARNER/seed-K/metrics.jsonl")
     for message in dict.fromkeys(failure.message for failure in failures if failure.mistake):

@@ -77,6 +77,22 @@ _CONTROL = (
     Figure("weight magnitude", "plasticity/actor/weight_magnitude", "end"),
 )
 
+_RETENTION = (
+    Figure("all tasks %", "retention/average_accuracy", "end", percent=True),
+    Figure("new tasks %", "retention/learning_accuracy", "end", percent=True),
+    Figure("earlier tasks %", "retention/retained_accuracy", "end", percent=True),
+    Figure("forgetting %", "retention/forgetting", "end", percent=True),
+    Figure("kept MB", "cost/memory", "end"),
+    Figure("examples learned", "cost/examples", "end"),
+)
+_RETENTION_OF_RETURN = (
+    Figure("all tasks", "retention/average_return", "end"),
+    Figure("new tasks", "retention/learning_return", "end"),
+    Figure("earlier tasks", "retention/retained_return", "end"),
+    Figure("forgetting", "retention/forgetting", "end"),
+    Figure("kept MB", "cost/memory", "end"),
+)
+
 
 def weighted_mean(rows: Sequence[Row], tag: str) -> float | None:
     """Mean of a window's figure over a run, each window weighted by its length.
@@ -138,11 +154,15 @@ def benchmark_tables(benchmark: str, learners: dict[str, list[Path]], width: int
         for label, folders in learners.items()
     }
     tags = {tag for runs in metrics.values() for rows in runs for row in rows for tag in row}
-    figures = _REGRESSION
+    figures: tuple[Figure, ...] = _REGRESSION
     if "online/accuracy" in tags:
         figures = _CLASSIFICATION
     elif "online/episodes" in tags:
         figures = _CONTROL
+    if "retention/average_accuracy" in tags:
+        figures = (figures[0], *_RETENTION, *figures[1:])
+    elif "retention/average_return" in tags:
+        figures = (figures[0], *_RETENTION_OF_RETURN, *figures[1:])
     lines: list[Line] = []
     for label, runs in metrics.items():
         diverged = sum(_state(folder) == "diverged" for folder in learners[label])
