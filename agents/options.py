@@ -73,6 +73,8 @@ class PPOOptions:
         reset_at_change: make networks and update rule new when the task has changed: the oracle
             that never loses plasticity, and is told of changes. Learners are then trained one
             at a time.
+        test_episodes: episodes on each task so far in which the policy is tested, frozen and
+            without chance in its actions, at the end of every task; 0 for none.
     """
 
     num_envs: PositiveInt = 8
@@ -95,6 +97,7 @@ class PPOOptions:
     shared: bool = False
     log_std: float = 0.0
     reset_at_change: bool = False
+    test_episodes: NonNegativeInt = 0
 
 
 @dataclass(frozen=True)

@@ -30,15 +30,6 @@ if TYPE_CHECKING:
 _BLOCK_UPDATES = 100
 """Updates between two looks at the losses; a block's examples fit the processor's cache."""
 
-RETENTION = {
-    "average_accuracy": continual.average_accuracy,
-    "learning_accuracy": continual.learning_accuracy,
-    "retained_accuracy": continual.retained_accuracy,
-    "forgetting": continual.forgetting,
-    "max_forgetting": continual.max_forgetting,
-}
-"""What is written of the matrix of accuracies so far, under ``retention/<name>``."""
-
 
 class Training(Loop):
     """A population of runs that differ in nothing but their seed.
@@ -261,9 +252,8 @@ class Retention:
         if known <= self._tasks:
             matrix = torch.stack(self._rows, dim=1)[:, :, :known].numpy()
             values |= {
-                f"retention/{name}": torch.from_numpy(of(matrix))
-                for name, of in RETENTION.items()
-                if known > 1 or name in ("average_accuracy", "learning_accuracy")
+                f"retention/{name}": torch.from_numpy(value)
+                for name, value in continual.retention(matrix, "accuracy").items()
             }
         members = len(self._streams)
         values["cost/examples"] = torch.full((members,), float(self._agent.examples_learned))

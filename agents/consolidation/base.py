@@ -130,7 +130,7 @@ class Consolidation:
         return min(ahead, default=None)
 
     def learned(self, updates: int, *batches: Tensor) -> None:
-        """Note updates, up to `until_due`, and the examples they were on.
+        """Note updates, best not beyond `until_due`, and the examples they were on.
 
         Args:
             updates: how many.
@@ -144,8 +144,8 @@ class Consolidation:
                     torch.cat([before, after])[-self.examples :]
                     for before, after in zip(old, new, strict=True)
                 )
-        self._updates += updates
-        due = [m for m in self.methods if m.every and self._updates % m.every == 0]
+        before, self._updates = self._updates, self._updates + updates
+        due = [m for m in self.methods if m.every and before // m.every != self._updates // m.every]
         self._consolidate(due, range(self._members))
 
     def end_task(self, members: Sequence[int]) -> None:

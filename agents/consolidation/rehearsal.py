@@ -8,9 +8,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from clrl.agents.consolidation.base import Examples, Learners, Method
+from clrl.agents.actor_critic import Actions
 from clrl.agents.consolidation.options import CloningOptions, RehearsalOptions
+from clrl.agents.population import Forward
 from clrl.errors import UsageError
 from clrl.seeding import numpy_generator
 
@@ -197,3 +200,108 @@ class Rehearsal(Method):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the store."""
         self.store.load_state_dict(state)
+
+
+class BehaviourCloning(Method):
+    """Rehearsal for a policy: on stored observations it is to answer as it did.
+
+    At the end of a task the latest observations are stored, with the distribution of actions and
+    the value that the networks gave then. Each gradient step draws some of them, and its loss gains
+    ``policy_weight * KL(then || now) + value_weight * (value now - value then)^2``, means over what
+    was drawn. Source: CLEAR (Rolnick et al. 2019), whose behavioural cloning this is; its replay by
+    an off-policy gradient (V-trace) is not.
+
+    Args:
+        learners: the learners.
+        examples: observations stored of each task.
+        batch_size: of them in a gradient step.
+        policy_weight: see above.
+        value_weight: see above.
+    """
+
+    agents = ("ppo",)
+
+    def __init__(
+        self,
+        learners: Learners,
+        examples: int = CloningOptions.examples,
+        batch_size: int = CloningOptions.batch_size,
+        policy_weight: float = CloningOptions.policy_weight,
+        value_weight: float = CloningOptions.value_weight,
+    ) -> None:
+        super().__init__(learners)
+        self.examples = examples
+        self._batch_size = batch_size
+        self._policy_weight, self._value_weight = policy_weight, value_weight
+        self._draws = [numpy_generator(seed, "cloning/draws") for seed in learners.seeds]
+        # Of each member: observations, the policy's outputs and parameters, values.
+        self._stored: list[list[Tensor]] = [[] for _ in learners.seeds]
+
+    def consolidate(self, members: Sequence[int], examples: Sequence[Examples]) -> None:
+        """Store what the networks answer to the latest observations."""
+        population = self.learners.population
+        for member, (observations, *_) in zip(members, examples, strict=True):
+            own = {name: value[member] for name, value in population.parameters().items()}
+            with torch.no_grad():
+                outputs, spread, values = functional_call(population.network, own, (observations,))
+            new = [observations, outputs, spread.expand(len(observations), -1), values]
+            old = self._stored[member] or [value[:0] for value in new]
+            self._stored[member] = [
+                torch.cat([before, after]) for before, after in zip(old, new, strict=True)
+            ]
+
+    def draw(self, steps: int, observation_size: int) -> tuple[Tensor, ...]:
+        """What `loss` takes, for some gradient steps, [members, steps, ...] each."""
+        drawn = []
+        for stored, rng in zip(self._stored, self._draws, strict=True):
+            count = steps * self._batch_size
+            if stored:
+                index = torch.from_numpy(rng.integers(len(stored[0]), size=count))
+                rows = [value[index] for value in stored]
+            else:
+                n, p = self.learners.num_outputs, self._num_parameters
+                shapes = [(observation_size,), (n,), (p,), ()]
+                rows = [torch.zeros(count, *shape) for shape in shapes]
+            weight = torch.full((steps,), float(bool(stored)))
+            drawn.append([*(row.unflatten(0, (steps, self._batch_size)) for row in rows), weight])
+        return tuple(torch.stack(column) for column in zip(*drawn, strict=True))
+
+    @property
+    def _num_parameters(self) -> int:
+        spread = getattr(self.learners.population.network, "spread", None)
+        return 0 if spread is None else len(spread)
+
+    def loss(
+        self,
+        actions: Actions,
+        forward: Forward,
+        observations: Tensor,
+        outputs: Tensor,
+        parameters: Tensor,
+        values: Tensor,
+        weight: Tensor,
+    ) -> Tensor:
+        """The loss of one learner, 0 where it has nothing stored."""
+        now, spread, now_values = forward(observations)
+        apart = actions.divergence(outputs, parameters, now, spread).mean()
+        error = now_values - values
+        return weight * (
+            self._policy_weight * apart + self._value_weight * (error * error).mean()
+        )
+
+    def kept(self) -> Mapping[str, Any]:
+        """What is stored."""
+        return {"stored": self._stored}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is stored, and the generators."""
+        return {
+            "stored": [list(own) for own in self._stored],
+            "draws": [rng.bit_generator.state for rng in self._draws],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self._stored = [[value.clone() for value in own] for own in state["stored"]]
+        for rng, bits in zip(self._draws, state["draws"], strict=True):
+            rng.bit_generator.state = bits

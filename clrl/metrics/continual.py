@@ -88,6 +88,27 @@ def forward_transfer(matrix: ArrayLike, fresh: ArrayLike) -> Array:
     return _mean(before - np.asarray(fresh, np.float64)[..., 1:])
 
 
+def retention(matrix: ArrayLike, what: str) -> dict[str, Array]:
+    """What is recorded of a matrix: name to ``(...)``; with a single task, what it has.
+
+    Args:
+        matrix: A.
+        what: ``accuracy`` or ``return``, for the names.
+    """
+    found = _square(matrix)
+    values = {
+        f"average_{what}": average_accuracy(found),
+        f"learning_{what}": learning_accuracy(found),
+    }
+    if found.shape[-1] > 1:
+        values |= {
+            f"retained_{what}": retained_accuracy(found),
+            "forgetting": forgetting(found),
+            "max_forgetting": max_forgetting(found),
+        }
+    return values
+
+
 def task_performance(curve: ArrayLike, lengths: ArrayLike) -> Array:
     """Mean of the curve over each task: ``(..., steps)`` to ``(..., tasks)``.
 

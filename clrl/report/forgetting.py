@@ -52,8 +52,9 @@ class Arm:
 def matrix_of(rows: Sequence[Row], what: str = "accuracy") -> Array | None:
     """One run's matrix, [tasks, tasks], from the lines of its ``metrics.jsonl``.
 
-    Tasks that come again after the last are left out. None where a task was never tested, as in
-    runs that have no tests or ended early.
+    Tasks that come again after the last are left out; later tasks that a row does not have are
+    nan. None where a task was not tested after it was learned, as in runs that have no tests or
+    ended early.
 
     Args:
         rows: the run's lines.
@@ -66,7 +67,7 @@ def matrix_of(rows: Sequence[Row], what: str = "accuracy") -> Array | None:
         return None
     values = [[row.get(f"{prefix}{i}") for i in range(tasks)] for row in tested[:tasks]]
     matrix = np.array(values, np.float64)  # None becomes nan
-    return matrix if np.isfinite(matrix).all() else None
+    return matrix if np.isfinite(matrix[np.tril_indices(tasks)]).all() else None
 
 
 def arms(folder: Path) -> dict[str, list[Arm]]:
@@ -104,13 +105,14 @@ def after_each(arm: Arm) -> tuple[Array, Array, Array]:
     """Performance on every task after every task, over seeds.
 
     Returns:
-        Mean, and low and high bound of its 95% interval, [tasks, tasks] each; the bounds are nan
-        where there is one seed.
+        Mean, and low and high bound of its 95% interval, [tasks, tasks] each; nan where a task was
+        not tested, and the bounds where there is one seed.
     """
-    shape = arm.matrices.shape[1:]
-    flat = arm.matrices.reshape(len(arm.matrices), -1)
-    low, high = bootstrap_interval(flat)
-    return mean(flat).reshape(shape), low.reshape(shape), high.reshape(shape)
+    tested = np.isfinite(arm.matrices).all(axis=0)
+    found = np.full((3, *tested.shape), np.nan)
+    values = arm.matrices[:, tested]
+    found[:, tested] = mean(values), *bootstrap_interval(values)
+    return found[0], found[1], found[2]
 
 
 @dataclass(frozen=True)
