@@ -171,8 +171,7 @@ class Population:
         if not self._chunks:
             self._chunks = self._divide(batches)
         parts = [
-            chunk.learn(batches, self.frozen, self._safe, self.companion)
-            for chunk in self._chunks
+            chunk.learn(batches, self.frozen, self._safe, self.companion) for chunk in self._chunks
         ]
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 

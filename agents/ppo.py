@@ -258,8 +258,8 @@ class PPO:
         def value(forward: Forward, observations: Tensor, _taken: Tensor) -> Tensor:
             # Of a normal distribution about the value, as wide as makes the value loss its
             # negative log-likelihood: its Fisher information is the square of this gradient.
-            values: Tensor = forward(observations)[2]
-            return scale * values
+            values: Tensor = forward(observations)[2] * scale
+            return values
 
         n = self.actions.num_outputs
         learners = Learners(
@@ -314,7 +314,8 @@ class PPO:
         if self._observations is not None:
             rows = self._observations.as_now(rows)
         (taken,) = self._answer(torch.from_numpy(np.array(rows, np.float32)))
-        return self.actions.to_environment(taken.flatten(0, 1).numpy())
+        actions: NDArray[Any] = self.actions.to_environment(taken.flatten(0, 1).numpy())
+        return actions
 
     @property
     def tasks(self) -> NDArray[np.int64]:

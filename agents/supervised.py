@@ -63,9 +63,7 @@ def _classify(num_outputs: int, head_size: int) -> Answers:
     """Cross-entropy [examples] and ``"accuracy"``, among the outputs of each label's head."""
     groups = torch.arange(num_outputs) // head_size
 
-    def answers(
-        forward: Forward, x: Tensor, y: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def answers(forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         logits = forward(x)
         label = y.unsqueeze(-1)
         seen = logits
@@ -129,7 +127,7 @@ class Supervised:
 
         self.options = options
         self._loss: Loss = classification_loss if kind == "classification" else regression_loss
-        self._answers = _predict
+        self._answers: Answers = _predict
         if kind == "classification" and num_outputs:
             head_size = head_size or num_outputs
             self._answers = _classify(num_outputs, head_size)

@@ -90,9 +90,9 @@ def resolve(raw: Mapping[str, Any], place: Place) -> RunConfig:
 
     Args:
         raw: any of RunConfig's fields. A choice is a name, or a mapping with ``name`` and
-            options; ``addons`` and ``consolidation`` are lists of such. Where an optimizer is expected, an
-            add-on's name stands for that add-on over ``base`` (default ``sgd``), with the
-            options of both side by side.
+            options; ``addons`` and ``consolidation`` are lists of such. Where an optimizer is
+            expected, an add-on's name stands for that add-on over ``base`` (default ``sgd``),
+            with the options of both side by side.
         place: where it was written.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Methods against forgetting: penalties, rehearsal, distillation, and the lines they lie between."""
+"""Methods against forgetting: penalties, rehearsal, distillation, and the lines between."""

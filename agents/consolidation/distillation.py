@@ -28,7 +28,7 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float, head_size
         [examples, heads], >= 0.
     """
     soft, target = (
-        torch.log_softmax(logits.unflatten(-1, (-1, head_size)) / temperature, dim=-1)
+        torch.log_softmax(logits.view(*logits.shape[:-1], -1, head_size) / temperature, dim=-1)
         for logits in (student, teacher)
     )
     return temperature**2 * (target.exp() * (target - soft)).sum(dim=-1)

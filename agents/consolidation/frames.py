@@ -148,8 +148,8 @@ class FromScratch(Method):
                     torch.stack([own[chosen] for own, chosen in zip(value, index, strict=True)])
                     for value in self.store.past
                 )
-                shape = (last - first, batch_size)
-                learn(x.unflatten(1, shape), y.unflatten(1, shape))
+                shape = (len(x), last - first, batch_size)
+                learn(x.view(*shape, *x.shape[2:]), y.view(*shape, *y.shape[2:]))
 
     def kept(self) -> Mapping[str, Any]:
         """Everything so far."""

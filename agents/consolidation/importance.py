@@ -111,9 +111,7 @@ class _Linears:
 
     def __init__(self, network: Network) -> None:
         self._modules = {
-            name: module
-            for name, module in network.named_modules()
-            if type(module) is nn.Linear
+            name: module for name, module in network.named_modules() if type(module) is nn.Linear
         }
         self._calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
 

@@ -63,7 +63,7 @@ class SIOptions:
         every: updates between two consolidations; at the end of each task unless given.
     """
 
-    strength: NonNegativeFloat = 0.2
+    strength: NonNegativeFloat = 50.0
     damping: PositiveFloat = 0.1
     every: PositiveInt | None = None
 
@@ -78,7 +78,7 @@ class MASOptions:
         every: updates between two consolidations; at the end of each task unless given.
     """
 
-    strength: NonNegativeFloat = 1.0
+    strength: NonNegativeFloat = 0.1
     examples: PositiveInt = 1000
     every: PositiveInt | None = None
 

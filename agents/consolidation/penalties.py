@@ -279,9 +279,7 @@ class SynapticIntelligence(Penalty):
         return {**super().kept(), "path": self._path, "start": self._start}
 
 
-def _moments(
-    learners: Learners, member: int, score: Any, examples: Examples
-) -> Moments:
+def _moments(learners: Learners, member: int, score: Any, examples: Examples) -> Moments:
     population = learners.population
     own = {name: value[member] for name, value in population.parameters().items()}
     return moments(population.network, own, score, examples)

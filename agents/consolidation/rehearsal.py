@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from clrl.agents.consolidation.base import Examples, Learners, Method
 from clrl.agents.actor_critic import Actions
+from clrl.agents.consolidation.base import Examples, Learners, Method
 from clrl.agents.consolidation.options import CloningOptions, RehearsalOptions
 from clrl.agents.population import Forward
 from clrl.errors import UsageError
@@ -178,7 +178,9 @@ class Rehearsal(Method):
         updates = x.shape[1]
         drawn = self.store.draw(updates * stored)
         mixed = [
-            torch.cat([fresh[:, :, :new], old.unflatten(1, (updates, stored))], dim=2)
+            torch.cat(
+                [fresh[:, :, :new], old.view(len(old), updates, stored, *old.shape[2:])], dim=2
+            )
             for fresh, old in zip((x, y), drawn, strict=True)
         ]
         is_new = torch.zeros(mixed[0].shape[:3])
@@ -263,7 +265,9 @@ class BehaviourCloning(Method):
                 shapes = [(observation_size,), (n,), (p,), ()]
                 rows = [torch.zeros(count, *shape) for shape in shapes]
             weight = torch.full((steps,), float(bool(stored)))
-            drawn.append([*(row.unflatten(0, (steps, self._batch_size)) for row in rows), weight])
+            drawn.append(
+                [*(row.view(steps, self._batch_size, *row.shape[1:]) for row in rows), weight]
+            )
         return tuple(torch.stack(column) for column in zip(*drawn, strict=True))
 
     @property
@@ -285,9 +289,8 @@ class BehaviourCloning(Method):
         now, spread, now_values = forward(observations)
         apart = actions.divergence(outputs, parameters, now, spread).mean()
         error = now_values - values
-        return weight * (
-            self._policy_weight * apart + self._value_weight * (error * error).mean()
-        )
+        total: Tensor = self._policy_weight * apart + self._value_weight * (error * error).mean()
+        return weight * total
 
     def kept(self) -> Mapping[str, Any]:
         """What is stored."""

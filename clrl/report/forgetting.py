@@ -84,7 +84,7 @@ def arms(folder: Path) -> dict[str, list[Arm]]:
         for what in ("accuracy", "return"):
             matrices = [matrix for rows in metrics if (matrix := matrix_of(rows, what)) is not None]
             if matrices and len({matrix.shape for matrix in matrices}) == 1:
-                arm = Arm(learner.name, np.stack(matrices), what, _role(folders[0]))  # type: ignore[arg-type]
+                arm = Arm(learner.name, np.stack(matrices), what, _role(folders[0]))
                 found.setdefault(learner.parent.name, []).append(arm)
     return found
 
@@ -227,6 +227,7 @@ def draw_plane(into: Figure | SubFigure, found: Sequence[Arm]) -> None:
             color=colour,
         )
     what = found[0].what
+    axis.margins(x=0.15)
     axis.set_xlabel(f"plasticity: {what} on each new task, right after it")
     axis.set_ylabel(f"stability: {what} on the earlier tasks, after the last")
 
@@ -244,9 +245,9 @@ def picture(title: str, found: Sequence[Arm]) -> Figure:
     height = max(5.0, 1.9 * -(-panels // _COLUMNS) + 1.0)
     whole = Figure(figsize=(16.0, height), layout="constrained")
     whole.suptitle(title)
-    left, right = whole.subfigures(1, 2, width_ratios=[1.6, 1.0])
-    draw_tasks(left, found)
-    draw_plane(right, found)
+    parts: Any = whole.subfigures(1, 2, width_ratios=[1.6, 1.0])
+    draw_tasks(parts[0], found)
+    draw_plane(parts[1], found)
     return whole
 
 

@@ -360,9 +360,7 @@ class Months(TaskStream):
         return rotated(inputs, look * self._degrees, self._background)
 
 
-def rotated(
-    inputs: NDArray[np.float32], degrees: float, background: float
-) -> NDArray[np.float32]:
+def rotated(inputs: NDArray[np.float32], degrees: float, background: float) -> NDArray[np.float32]:
     """Square images turned about their centre.
 
     Args:

@@ -154,7 +154,7 @@ class TestReading:
         ),
         (
             {"learners": {"a": {"optimizer": "sgd", "steps": 3}}},
-            "learners.a.steps: unknown key; expected one of optimizer, addons, consolidation, network, agent",
+            "learners.a.steps: unknown key; expected one of optimizer, addons, consolidation, ",
         ),
         (
             {"learners": {"a": {"optimiser": "sgd"}}},

@@ -84,8 +84,12 @@ def by_hand(w: float, b: float) -> tuple[list[float], list[float]]:
 def test_fisher_of_a_logistic_model(fisher: str) -> None:
     own = learners([Logistic(0.7, -0.3)])
     (weight, bias) = EWC(own, fisher=fisher).importance(0, (X, Y))[:2].tolist()
-    of: Callable[[list[float]], float] = np.var if fisher == "variance" else lambda g: np.mean(  # type: ignore[assignment]
-        np.square(g)
+    of: Callable[[list[float]], float] = (
+        np.var
+        if fisher == "variance"
+        else lambda g: np.mean(  # type: ignore[assignment]
+            np.square(g)
+        )
     )
     over_w, over_b = by_hand(0.7, -0.3)
     assert (weight, bias) == pytest.approx((of(over_w), of(over_b)), rel=1e-5)
@@ -268,7 +272,9 @@ def test_synaptic_intelligence_adds_up_the_way() -> None:
     first = [float(value) for value in method.kept()["path"][0, :2]]
     step(own)
     moved = [-0.1 * (g + 2.0 * f * a) for g, f, a in zip(gradients, expected, away, strict=True)]
-    assert parameters(own) == pytest.approx([b + m for b, m in zip(before, moved, strict=True)], rel=1e-5)
+    assert parameters(own) == pytest.approx(
+        [b + m for b, m in zip(before, moved, strict=True)], rel=1e-5
+    )
     grown = [p - g * m for p, g, m in zip(first, gradients, moved, strict=True)]
     assert method.kept()["path"][0, :2].tolist() == pytest.approx(grown, rel=1e-4)
 

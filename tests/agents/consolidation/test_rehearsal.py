@@ -359,5 +359,3 @@ def test_state_is_all_there_is(name: str, middle: bool) -> None:
     assert torch.equal(one.accuracy(x, y), other.accuracy(x, y))
     assert one.consolidation.memory == other.consolidation.memory
     assert one.examples_learned == other.examples_learned
-
-
