@@ -61,6 +61,12 @@ class Actions(abc.ABC):
         """Entropy in nats, [...]."""
 
     @abc.abstractmethod
+    def divergence(
+        self, old_outputs: Tensor, old_parameters: Tensor, outputs: Tensor, parameters: Tensor
+    ) -> Tensor:
+        """Kullback-Leibler divergence KL(old || new) in nats, [...]."""
+
+    @abc.abstractmethod
     def to_environment(self, actions: Array) -> Array:
         """Actions [lanes, width] as the environment takes them."""
 
@@ -112,6 +118,20 @@ class Discrete(Actions):
         ]
         return -torch.stack([(log.exp() * log).sum(dim=-1) for log in logs], dim=-1).sum(dim=-1)
 
+    def divergence(
+        self, old_outputs: Tensor, old_parameters: Tensor, outputs: Tensor, parameters: Tensor
+    ) -> Tensor:
+        """See `Actions.divergence`."""
+        apart = []
+        for old, new in zip(
+            torch.split(old_outputs, self.sizes, dim=-1),
+            torch.split(outputs, self.sizes, dim=-1),
+            strict=True,
+        ):
+            before, after = torch.log_softmax(old, dim=-1), torch.log_softmax(new, dim=-1)
+            apart.append((before.exp() * (before - after)).sum(dim=-1))
+        return torch.stack(apart, dim=-1).sum(dim=-1)
+
     def to_environment(self, actions: Array) -> Array:
         """See `Actions.to_environment`."""
         whole = actions.astype(np.int64)
@@ -155,6 +175,15 @@ class Gaussian(Actions):
         """See `Actions.entropy`."""
         each = parameters + 0.5 + 0.5 * math.log(2 * math.pi)
         return each.sum(dim=-1).expand(outputs.shape[:-1])
+
+    def divergence(
+        self, old_outputs: Tensor, old_parameters: Tensor, outputs: Tensor, parameters: Tensor
+    ) -> Tensor:
+        """See `Actions.divergence`."""
+        distance = (old_outputs - outputs) / parameters.exp()
+        ratio = (2 * (old_parameters - parameters)).exp()
+        each = parameters - old_parameters + 0.5 * (ratio + distance * distance - 1)
+        return each.sum(dim=-1)
 
     def to_environment(self, actions: Array) -> Array:
         """See `Actions.to_environment`."""

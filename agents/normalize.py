@@ -93,6 +93,10 @@ class ObservationNormalizer:
     def __call__(self, observations: NDArray[Any]) -> NDArray[np.float32]:
         """Take observations [members, n, size] in, and normalise them."""
         self.moments.update(observations.astype(np.float64))
+        return self.as_now(observations)
+
+    def as_now(self, observations: NDArray[Any]) -> NDArray[np.float32]:
+        """Normalise observations [members, n, size] without taking them in."""
         centred = observations - self.moments.mean[:, None]
         scaled = centred / np.sqrt(self.moments.var + _EPSILON)[:, None]
         return np.clip(scaled, -_CLIP, _CLIP).astype(np.float32)

@@ -37,11 +37,14 @@ class SupervisedOptions:
             (gradient norm, step plasticity); each logged value is their window mean.
         reset_at_change: make networks and update rule new with each task: a fresh learner for
             every task, which is told of changes.
+        test_examples: held-out examples of each task on which accuracy is measured at the end of
+            every task, where a stream's tasks stay testable; 0 for none.
     """
 
     batch_size: PositiveInt = 1
     diagnose_every: PositiveInt = 500
     reset_at_change: bool = False
+    test_examples: NonNegativeInt = 1000
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class PPOOptions:
         reset_at_change: make networks, update rule and normalisers new when the task has
             changed: the oracle that never loses plasticity, and is told of changes. Learners
             are then trained one at a time.
+        test_episodes: episodes on each task so far in which the policy is tested, frozen and
+            without chance in its actions, at the end of every task; 0 for none.
     """
 
     num_envs: PositiveInt = 8
@@ -95,6 +100,7 @@ class PPOOptions:
     shared: bool = False
     log_std: float = 0.0
     reset_at_change: bool = False
+    test_episodes: NonNegativeInt = 0
 
 
 @dataclass(frozen=True)

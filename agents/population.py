@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -30,6 +30,16 @@ Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 It must be pure: operations on its arguments alone. It is recorded once and replayed (see
 `clrl.agents.replay`), so a Python number that changes during training belongs in the batch.
 """
+
+
+class Companion(Protocol):
+    """Acts around every update, elementwise: on rows of parameters, each for itself."""
+
+    def before_step(self, members: slice, rows: Tensor, gradients: Tensor) -> None:
+        """See the parameters of some members, and see or change their gradients."""
+
+    def after_step(self, members: slice, rows: Tensor) -> None:
+        """See the parameters after the update."""
 
 
 class Population:
@@ -57,7 +67,10 @@ class Population:
         frozen: which members have diverged and no longer move, [members] bool.
         apart: whether each member has an optimizer of its own, because the base optimizer
             would mix members.
+        companion: what acts around every update, if anything does.
     """
+
+    companion: Companion | None = None
 
     def __init__(
         self,
@@ -100,6 +113,10 @@ class Population:
     def parameters(self) -> dict[str, Tensor]:
         """The parameters: name to a view [members, *shape]."""
         return self._flat.views(self.rows)
+
+    def views_of(self, rows: Tensor) -> dict[str, Tensor]:
+        """Rows like the population's own [members, padded], as views [members, *shape] by name."""
+        return self._flat.views(rows)
 
     def gradient_views(self) -> dict[str, Tensor]:
         """The gradients of the last step, before they were bounded: name to [members, *shape]."""
@@ -162,7 +179,9 @@ class Population:
         """
         if not self._chunks:
             self._chunks = self._divide(batches)
-        parts = [chunk.learn(batches, self.frozen, self._safe) for chunk in self._chunks]
+        parts = [
+            chunk.learn(batches, self.frozen, self._safe, self.companion) for chunk in self._chunks
+        ]
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
     def mark_safe(self) -> None:
@@ -196,19 +215,25 @@ class Population:
             self.frozen |= new
             self.rows[new] = self._safe[new]
 
-    def evaluate(self, function: Callable[..., Any], *inputs: Tensor) -> Any:
+    def evaluate(
+        self,
+        function: Callable[..., Any],
+        *inputs: Tensor,
+        parameters: Mapping[str, Tensor] | None = None,
+    ) -> Any:
         """Apply a function of one learner to every member, without gradients.
 
         Args:
             function: takes `Forward` and one member's inputs, gives tensors.
             inputs: each [members, ...].
+            parameters: name to [members, *shape]; the members' own unless given.
 
         Returns:
             What the function gives, with a leading member axis on every tensor.
         """
         with torch.no_grad():
             return vmap(self._bind(function), chunk_size=None if self._even else 1)(
-                self.parameters(), *inputs
+                self.parameters() if parameters is None else parameters, *inputs
             )
 
     def compiled(self, function: Callable[..., tuple[Tensor, ...]]) -> Replay:
@@ -438,7 +463,13 @@ class _Chunk:
             rule, rows, flat, template, generators, apart, self._features
         )
 
-    def learn(self, batches: Sequence[Tensor], frozen: Tensor, safe: Tensor) -> dict[str, Tensor]:
+    def learn(
+        self,
+        batches: Sequence[Tensor],
+        frozen: Tensor,
+        safe: Tensor,
+        companion: Companion | None = None,
+    ) -> dict[str, Tensor]:
         own = [batch[self.members].transpose(0, 1).contiguous() for batch in batches]
         still = torch.nonzero(frozen[self.members]).flatten()
         safe = safe[self.members][still]
@@ -448,10 +479,14 @@ class _Chunk:
                 outputs = self.compute_gradients(batch)
                 for layer, value in zip(self._tapped, outputs, strict=False):
                     self._features[layer.name] = value
+                if companion is not None:
+                    companion.before_step(self.members, self.rows, self.gradients)
                 results.append((*outputs[len(self._tapped) :], *self._clip()))
                 if self._halts(results[-1]):
                     break
                 self.optimizer.step()
+                if companion is not None:
+                    companion.after_step(self.members, self.rows)
                 if len(still):
                     self.rows[still] = safe
         stacked = [torch.stack(values, dim=1) for values in zip(*results, strict=True)]

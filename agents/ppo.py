@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clrl.agents.actor_critic import Actions, ActorCritic, MakeNetwork, actions_of
+from clrl.agents.consolidation.base import Consolidation, Learners, Method
+from clrl.agents.consolidation.rehearsal import BehaviourCloning
 from clrl.agents.normalize import ObservationNormalizer, RewardNormalizer
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.options import PPOOptions
@@ -88,12 +90,21 @@ def gae(rollout: Rollout, gamma: float, gae_lambda: float) -> tuple[Tensor, Tens
     return advantages, advantages + rollout.values
 
 
-def make_loss(actions: Actions, options: PPOOptions) -> Callable[..., Any]:
+def make_loss(
+    actions: Actions,
+    options: PPOOptions,
+    cloning: Callable[..., Tensor] | None = None,
+) -> Callable[..., Any]:
     """The loss of one learner on one minibatch; see `Population`.
 
     Its terms: the clipped surrogate objective, the squared error of the values (clipped around
     the old ones where asked for), and the entropy bonus. The approximate KL divergence is the
     estimator ``mean(ratio - 1 - log ratio)`` (Schulman 2020, "Approximating KL divergence").
+
+    Args:
+        actions: what the policy decides.
+        options: see `PPOOptions`.
+        cloning: a loss to add, of the forward function and what else a minibatch has.
     """
 
     def mean(values: Tensor, weights: Tensor) -> Tensor:
@@ -108,7 +119,10 @@ def make_loss(actions: Actions, options: PPOOptions) -> Callable[..., Any]:
         advantages: Tensor,
         returns: Tensor,
         weights: Tensor,
+        *stored: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        # First, so that the activations that add-ons see are those of the new observations.
+        kept = cloning(forward, *stored) if cloning else 0.0
         outputs, parameters, values = forward(observations)
         if options.normalize_advantages == "minibatch":
             advantages = standardised(advantages, weights)
@@ -127,6 +141,8 @@ def make_loss(actions: Actions, options: PPOOptions) -> Callable[..., Any]:
             - options.entropy_coefficient * entropy
             + options.value_coefficient * value_loss
         )
+        if cloning:
+            total = total + kept
         with torch.no_grad():
             moved = ((ratio - 1).abs() > options.clip_range).to(ratio.dtype)
             named = {
@@ -161,6 +177,7 @@ class PPO:
         rule: how parameters are updated.
         options: see `PPOOptions`.
         chunk_size: see `Population`.
+        consolidation: methods against forgetting, as classes with their keywords.
 
     Raises:
         UsageError: spaces that PPO cannot do with, or a batch size that does not divide.
@@ -175,6 +192,7 @@ class PPO:
         rule: UpdateRule,
         options: PPOOptions,
         chunk_size: int | None = None,
+        consolidation: Sequence[tuple[Callable[..., Method], Mapping[str, Any]]] = (),
     ) -> None:
         if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
             raise UsageError(
@@ -203,13 +221,18 @@ class PPO:
         )
         self.population = Population(
             [self._make(generator) for generator in generators("network")],
-            make_loss(self.actions, options),
+            make_loss(self.actions, options, self._clone if _clones(consolidation) else None),
             rule,
             generators("update"),
             1 if options.reset_at_change else chunk_size,
             options.max_grad_norm,
             None if options.target_kl is None else ("approx_kl", 1.5 * options.target_kl),
         )
+        methods = self._methods(consolidation)
+        self.consolidation = Consolidation(methods, len(self.seeds))
+        if methods:
+            self.population.companion = self.consolidation
+        self._cloning = next((m for m in methods if isinstance(m, BehaviourCloning)), None)
         # Each member's task at the last step, and that of its networks.
         self._tasks = np.zeros(len(self.seeds), np.int64)
         self._tasks_of_networks = self._tasks.copy()
@@ -222,6 +245,38 @@ class PPO:
         if options.normalize_rewards:
             self._rewards = RewardNormalizer(members, lanes, options.gamma)
         self._act = self.population.compiled(self._decide)
+        self._answer = self.population.compiled(self._likeliest)
+
+    def _methods(
+        self, consolidation: Sequence[tuple[Callable[..., Method], Mapping[str, Any]]]
+    ) -> list[Method]:
+        scale = (2 * self.options.value_coefficient) ** 0.5
+
+        def policy(forward: Forward, observations: Tensor, taken: Tensor) -> Tensor:
+            outputs, parameters, _ = forward(observations)
+            return self.actions.log_prob(outputs, parameters, taken)
+
+        def value(forward: Forward, observations: Tensor, _taken: Tensor) -> Tensor:
+            # Of a normal distribution about the value, as wide as makes the value loss its
+            # negative log-likelihood: its Fisher information is the square of this gradient.
+            values: Tensor = forward(observations)[2] * scale
+            return values
+
+        n = self.actions.num_outputs
+        learners = Learners(
+            self.seeds,
+            self.population,
+            [policy, value],
+            lambda forward, observations: forward(observations)[0],
+            lambda task: self._restart(range(len(self.seeds))),
+            n,
+            n,
+        )
+        return [make(learners, **keywords) for make, keywords in consolidation]
+
+    def _clone(self, forward: Forward, *stored: Tensor) -> Tensor:
+        assert self._cloning is not None
+        return self._cloning.loss(self.actions, forward, *stored)
 
     def act(self, observations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Decide for every environment of every member.
@@ -241,6 +296,32 @@ class PPO:
         outputs, parameters, values = forward(observations)
         taken = self.actions.sample(outputs, parameters, noise)
         return taken, self.actions.log_prob(outputs, parameters, taken), values
+
+    def _likeliest(self, forward: Forward, observations: Tensor) -> tuple[Tensor, ...]:
+        outputs, parameters, _ = forward(observations)
+        return (self.actions.mode(outputs, parameters),)
+
+    def answer(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """The likeliest actions, as for a test: nothing is learned, remembered or drawn.
+
+        Args:
+            observations: [lanes, observation size], any number of lanes for each member, those
+                of a member side by side.
+
+        Returns:
+            Actions as the environments take them.
+        """
+        rows = observations.reshape(len(self.seeds), -1, observations.shape[-1])
+        if self._observations is not None:
+            rows = self._observations.as_now(rows)
+        (taken,) = self._answer(torch.from_numpy(np.array(rows, np.float32)))
+        actions: NDArray[Any] = self.actions.to_environment(taken.flatten(0, 1).numpy())
+        return actions
+
+    @property
+    def tasks(self) -> NDArray[np.int64]:
+        """Each member's task, as far as its environments have told, [members]."""
+        return self._tasks.copy()
 
     def reset(self, observations: NDArray[Any]) -> None:
         """Begin with the environments' first observations, [lanes, observation size]."""
@@ -266,6 +347,7 @@ class PPO:
         envs: VectorEnv[Any, Any, Any],
         watch: Callable[..., None],
         remaining: float,
+        over: Callable[[NDArray[np.int64]], None] = lambda tasks: None,
     ) -> dict[str, Tensor]:
         """Collect one rollout and learn from it.
 
@@ -273,22 +355,39 @@ class PPO:
             envs: see `rollout`.
             watch: see `rollout`.
             remaining: the share of the run that is left, from 1 to 0.
+            over: called after the rollout, before anything is learned from it, where a task was
+                over with it: takes each member's task before the rollout.
 
         Returns:
             What to record of each member, [members].
         """
         if self.options.anneal_lr:
             self.population.scale_rates(remaining)
+        tasks = self._tasks
         rollout = self.rollout(envs, watch)
         self._keep(rollout)
+        if (self._tasks != tasks).any():
+            self.consolidation.end_task(np.flatnonzero(self._tasks != tasks).tolist())
+            over(tasks)
         values = self.update(rollout)
+        if self.consolidation.methods:
+            self.consolidation.learned(
+                values["losses"].shape[1],
+                rollout.observations.flatten(1, 2),
+                rollout.actions.flatten(1, 2),
+            )
         self.population.freeze_diverged(values.pop("losses"))
         return values
 
     def _restart_changed(self) -> list[int]:
-        """Make members new whose task has changed: networks, update rule and normalisers."""
+        """Make members new whose task has changed; which."""
         members: list[int] = np.flatnonzero(self._tasks != self._tasks_of_networks).tolist()
         self._tasks_of_networks = self._tasks.copy()
+        self._restart(members)
+        return members
+
+    def _restart(self, members: Sequence[int]) -> None:
+        """Make members new for their present tasks: networks, update rule and normalisers."""
 
         def seed(member: int, purpose: str) -> int:
             return derived_seed(self.seeds[member], f"{purpose}/task-{self._tasks[member]}")
@@ -300,7 +399,6 @@ class PPO:
         for normalizer in (self._observations, self._rewards):
             if normalizer is not None:
                 normalizer.restart(members)
-        return members
 
     def probe(self, examples: int) -> Tensor:
         """The latest observations, as the networks got them, [members, examples, size]."""
@@ -406,6 +504,8 @@ class PPO:
             order = orders[:, epoch : epoch + once].reshape(len(orders), -1)
             index = torch.from_numpy(np.ascontiguousarray(order))
             batches = [_taken(value, index, options.batch_size) for value in flat]
+            if self._cloning is not None:
+                batches += self._cloning.draw(*batches[0].shape[1::2])
             results.append(self.population.learn(*batches))
         joined = {key: torch.cat([one[key] for one in results], dim=1) for key in results[0]}
         counted = joined.pop("counted", torch.ones_like(joined["loss"]))
@@ -427,6 +527,7 @@ class PPO:
             "latest": self._latest,
             "tasks": [self._tasks.tolist(), self._tasks_of_networks.tolist()],
             "ended": torch.from_numpy(self._ended),
+            "consolidation": self.consolidation.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -443,10 +544,17 @@ class PPO:
         self._latest = state["latest"].clone()
         self._tasks, self._tasks_of_networks = map(np.array, state["tasks"])
         self._ended = state["ended"].numpy().copy()
+        self.consolidation.load_state_dict(state["consolidation"])
 
     def _orders(self) -> NDArray[Any]:
         size = self.options.num_envs * self.options.num_steps
         return np.stack([rng.permutation(size) for rng in self._order])
+
+
+def _clones(consolidation: Sequence[tuple[Any, Mapping[str, Any]]]) -> bool:
+    return any(
+        isinstance(make, type) and issubclass(make, BehaviourCloning) for make, _ in consolidation
+    )
 
 
 def _taken(values: Tensor, index: Tensor, batch_size: int) -> Tensor:

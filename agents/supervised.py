@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
+from clrl.agents.consolidation.base import Consolidation, Learners, Method
+from clrl.agents.consolidation.distillation import LwF
+from clrl.agents.consolidation.frames import Averaging, FromScratch
+from clrl.agents.consolidation.rehearsal import Rehearsal
 from clrl.agents.networks import Network
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.options import SupervisedOptions
-from clrl.agents.population import Forward, Population
+from clrl.agents.population import Forward, Loss, Population
+from clrl.errors import UsageError
 from clrl.seeding import derived_seed
+
+T = TypeVar("T")
 
 
 def classification_loss(forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -48,7 +55,31 @@ def regression_loss(forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, dic
     return (error * error).mean(), {}
 
 
-_LOSSES = {"classification": classification_loss, "regression": regression_loss}
+Answers = Callable[[Forward, Tensor, Tensor], tuple[Tensor, dict[str, Tensor], Tensor]]
+"""One learner's loss on each example, what else is measured of each, and the outputs."""
+
+
+def _classify(num_outputs: int, head_size: int) -> Answers:
+    """Cross-entropy [examples] and ``"accuracy"``, among the outputs of each label's head."""
+    groups = torch.arange(num_outputs) // head_size
+
+    def answers(forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        logits = forward(x)
+        label = y.unsqueeze(-1)
+        seen = logits
+        if head_size < num_outputs:
+            of_each = groups.expand(*y.shape, -1)
+            seen = torch.where(of_each == of_each.gather(-1, label), logits, -1e30)
+        losses = -torch.log_softmax(seen, dim=-1).gather(-1, label).squeeze(-1)
+        return losses, {"accuracy": (seen.argmax(dim=-1) == y).to(logits.dtype)}, logits
+
+    return answers
+
+
+def _predict(forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """Squared error [examples]."""
+    outputs = forward(x)
+    return ((outputs - y) ** 2).mean(dim=-1), {}, outputs
 
 
 class Supervised:
@@ -61,6 +92,18 @@ class Supervised:
         rule: how parameters are updated.
         options: see `SupervisedOptions`.
         chunk_size: see `Population`.
+        consolidation: methods against forgetting, as classes with their keywords.
+        num_outputs: of a network; needed where there is more than one head.
+        head_size: classes that compete: of an example it is known that its label is one of those
+            with the same ``y // head_size``. All of them where 0.
+
+    Attributes:
+        population: the learners.
+        consolidation: the methods at work.
+        examples_learned: examples in the updates of one learner so far, stored ones included.
+
+    Raises:
+        UsageError: a method that does not suit the problem or the batch size.
     """
 
     def __init__(
@@ -71,21 +114,69 @@ class Supervised:
         rule: UpdateRule,
         options: SupervisedOptions,
         chunk_size: int | None = None,
+        consolidation: Sequence[tuple[Callable[..., Method], Mapping[str, Any]]] = (),
+        num_outputs: int = 0,
+        head_size: int = 0,
     ) -> None:
         def generators(purpose: str) -> list[torch.Generator]:
             return [torch.Generator().manual_seed(derived_seed(s, purpose)) for s in seeds]
 
         self.options = options
         self._seeds = list(seeds)
-        self._make = make_network
-        self._loss = _LOSSES[kind]
+        self._make_network = make_network
+        self._loss: Loss = classification_loss if kind == "classification" else regression_loss
+        self._answers: Answers = _predict
+        if kind == "classification" and num_outputs:
+            head_size = head_size or num_outputs
+            self._answers = _classify(num_outputs, head_size)
+            if head_size < num_outputs:
+                self._loss = self._mean_loss
         self.population = Population(
             [make_network(generator) for generator in generators("network")],
-            self._loss,
+            self._mixed_loss if _mixes(consolidation) else self._loss,
             rule,
             generators("update"),
             chunk_size,
         )
+        learners = Learners(
+            seeds,
+            self.population,
+            [lambda forward, x, y: self._answers(forward, x, y)[0]],
+            lambda forward, x: forward(x),
+            self.restart,
+            num_outputs,
+            head_size,
+        )
+        methods = [make(learners, **keywords) for make, keywords in consolidation]
+        self.consolidation = Consolidation(methods, len(seeds))
+        if methods:
+            self.population.companion = self.consolidation
+        self.examples_learned = 0
+        self._rehearsal = _first(methods, Rehearsal)
+        self._lwf = _first(methods, LwF)
+        self._averaging = _first(methods, Averaging)
+        self._from_scratch = _first(methods, FromScratch)
+        if kind == "regression" and (self._lwf or self._averaging):
+            raise UsageError("consolidation: lwf and averaging are for classification")
+        if self._rehearsal:
+            self._rehearsal.counts(options.batch_size)
+
+    def _mean_loss(
+        self, forward: Forward, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        losses, named, _ = self._answers(forward, x, y)
+        return losses.mean(), {name: value.mean() for name, value in named.items()}
+
+    def _mixed_loss(
+        self, forward: Forward, x: Tensor, y: Tensor, is_new: Tensor, *teacher: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss on new and stored examples, of which the new ones alone are measured."""
+        losses, named, outputs = self._answers(forward, x, y)
+        share = is_new / is_new.sum()
+        named = {"label_loss": losses.detach(), **named}
+        if self._lwf:
+            losses = self._lwf.loss(losses, outputs, *teacher)
+        return losses.mean(), {name: (value * share).sum() for name, value in named.items()}
 
     def learn(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Learn examples in order, ``batch_size`` an update.
@@ -97,13 +188,53 @@ class Supervised:
 
         Returns:
             ``"loss"`` and, for classification, ``"accuracy"``: [members, updates], each
-            measured before the update.
+            measured before the update; on the new examples, and without penalties.
         """
         x, y = (
             value.view(len(value), -1, self.options.batch_size, *value.shape[2:])
             for value in (x, y)
         )
-        return self.population.learn(x, y)
+        if not self.consolidation.methods:
+            return self._update(x, y)
+        parts: list[dict[str, Tensor]] = []
+        start, updates = 0, x.shape[1]
+        while start < updates:
+            due = self.consolidation.until_due()
+            stop = updates if due is None else min(updates, start + due)
+            own = x[:, start:stop], y[:, start:stop]
+            parts.append(self._learn(*own))
+            self.consolidation.learned(stop - start, *(value.flatten(1, 2) for value in own))
+            start = stop
+        return {key: torch.cat([part[key] for part in parts], dim=1) for key in parts[0]}
+
+    def _learn(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Learn, or store, as the methods would have it; [members, updates, batch, ...]."""
+        if self._from_scratch:
+            self._from_scratch.store.gather(x.flatten(1, 2), y.flatten(1, 2))
+            return self._measure(x, y)
+        if not (self._rehearsal or self._lwf):
+            return self._update(x, y)
+        is_new = torch.ones(x.shape[:3])
+        if self._rehearsal:
+            x, y, is_new = self._rehearsal.mix(x, y)
+        teacher = self._lwf.teach(x) if self._lwf else ()
+        results = self._update(x, y, is_new, *teacher)
+        results["loss"] = results.pop("label_loss")
+        return results
+
+    def _update(self, *batches: Tensor) -> dict[str, Tensor]:
+        self.examples_learned += batches[0].shape[1] * batches[0].shape[2]
+        return self.population.learn(*batches)
+
+    def _measure(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """What `learn` gives, without learning."""
+
+        def of_one(forward: Forward, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+            losses, named, _ = self._answers(forward, x, y)
+            return {"loss": losses, **named}
+
+        each: dict[str, Tensor] = self.population.evaluate(of_one, x.flatten(1, 2), y.flatten(1, 2))
+        return {key: value.view(x.shape[:3]).mean(dim=2) for key, value in each.items()}
 
     def restart(self, task: int) -> None:
         """Make every learner new: another network, and an update rule without a past.
@@ -118,7 +249,7 @@ class Supervised:
             return derived_seed(self._seeds[member], f"{purpose}/task-{task}")
 
         def fresh(member: int) -> Network:
-            return self._make(torch.Generator().manual_seed(seed(member, "network")))
+            return self._make_network(torch.Generator().manual_seed(seed(member, "network")))
 
         members = range(len(self._seeds))
         self.population.restart(members, fresh, lambda member: seed(member, "update"))
@@ -133,16 +264,79 @@ class Supervised:
         Returns:
             Losses [members].
         """
-        last = self.options.batch_size
+        size = self.options.batch_size
+        first = x.shape[1] - size
+        if self._rehearsal and len(self._rehearsal.store):
+            size, _ = self._rehearsal.counts(size)
+        last = slice(first, first + size)
         losses: Tensor = self.population.evaluate(
-            lambda forward, *batch: self._loss(forward, *batch)[0], x[:, -last:], y[:, -last:]
+            lambda forward, *batch: self._loss(forward, *batch)[0], x[:, last], y[:, last]
         )
         return losses
 
+    def end_task(self) -> None:
+        """The learners are told that a task is over; that is for methods against forgetting."""
+        self.consolidation.end_task(range(len(self.population)))
+        if self._from_scratch:
+            self._from_scratch.retrain(self._retrain, self.options.batch_size)
+
+    def _retrain(self, x: Tensor, y: Tensor) -> None:
+        self.population.freeze_diverged(self._update(x, y)["loss"])
+
+    def accuracy(self, x: Tensor, y: Tensor) -> Tensor:
+        """Share of examples that are classified rightly, without learning from them.
+
+        Args:
+            x: inputs [members, examples, inputs].
+            y: labels [members, examples].
+
+        Returns:
+            [members].
+        """
+        if self._averaging:
+            return self._averaging_accuracy(self._averaging, x, y)
+        hits: Tensor = self.population.evaluate(
+            lambda forward, *batch: self._answers(forward, *batch)[1]["accuracy"], x, y
+        )
+        return hits.double().mean(dim=1)
+
+    def _averaging_accuracy(self, averaging: Averaging, x: Tensor, y: Tensor) -> Tensor:
+        """Of the mean probabilities: as the log-probabilities of one network."""
+
+        def probabilities(parameters: Mapping[str, Tensor]) -> Tensor:
+            given: Tensor = self.population.evaluate(
+                lambda forward, x: torch.softmax(forward(x), dim=-1), x, parameters=parameters
+            )
+            return given
+
+        mean = averaging.probabilities(probabilities)
+        hits = [
+            self._answers(lambda _, own=own: own, own_x, own_y)[1]["accuracy"]
+            for own, own_x, own_y in zip(mean, x, y, strict=True)
+        ]
+        return torch.stack(hits).double().mean(dim=1)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides the learners' future."""
-        return self.population.state_dict()
+        return {
+            "population": self.population.state_dict(),
+            "consolidation": self.consolidation.state_dict(),
+            "examples_learned": self.examples_learned,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        self.population.load_state_dict(state)
+        self.population.load_state_dict(state["population"])
+        self.consolidation.load_state_dict(state["consolidation"])
+        self.examples_learned = state["examples_learned"]
+
+
+def _mixes(consolidation: Sequence[tuple[Any, Mapping[str, Any]]]) -> bool:
+    """Whether a method changes batches or the loss on them."""
+    return any(
+        isinstance(make, type) and issubclass(make, (Rehearsal, LwF)) for make, _ in consolidation
+    )
+
+
+def _first(methods: Sequence[Method], kind: type[T]) -> T | None:
+    return next((method for method in methods if isinstance(method, kind)), None)

@@ -2,7 +2,8 @@
 
 ``--optimizer upgd`` brings UPGD's options with it, as ``--optimizer.sigma``; so the
 choices are read first, and the dataclass that describes the command line is made to
-measure. An add-on's options are ``--addons.NAME.OPTION``.
+measure. An add-on's options are ``--addons.NAME.OPTION``, and a method against forgetting has
+``--consolidation.NAME.OPTION``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS
 from clrl.agents.table import AGENTS, NETWORKS
 from clrl.arguments import parse, values_after
@@ -30,6 +32,7 @@ from clrl.launch.options import LaunchOptions
 from clrl.options import PositiveInt
 from clrl.values import Place, build
 
+_LISTS = {"addons": ADDONS, "consolidation": CONSOLIDATION}
 _NAME = {"metavar": "NAME"}
 _WHOLE = {"metavar": "WHOLE"}
 
@@ -46,6 +49,7 @@ class RunArguments(LaunchOptions):
         network: see clrl list networks.
         optimizer: see clrl list optimizers; an add-on's name stands for it over sgd.
         addons: what is done around the optimizer; see clrl list addons.
+        consolidation: methods against forgetting; see clrl list consolidation.
         steps: examples that each learner sees.
         log_every: examples between two lines of metrics.jsonl.
         chunk_size: members stepped together; measured unless given.
@@ -58,6 +62,7 @@ class RunArguments(LaunchOptions):
     network: str = field(default=DEFAULTS["network"], metadata=_NAME)
     optimizer: str = field(default=DEFAULTS["optimizer"], metadata=_NAME)
     addons: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME ..."})
+    consolidation: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME ..."})
     steps: PositiveInt = RunConfig.steps
     log_every: PositiveInt = RunConfig.log_every
     chunk_size: PositiveInt | None = field(default=None, metadata=_WHOLE)
@@ -100,10 +105,11 @@ def read_run(argv: Sequence[str]) -> tuple[RunConfig, Execution]:
         options = given.get(f"{kind}_options", {})
         if options or kind in raw:
             raw[kind] = {"name": raw.get(kind, DEFAULTS[kind]), **options}
-    by_addon = given.get("addons_options", {})
-    raw["addons"] = [
-        {"name": name, **by_addon.get(_field_name(name), {})} for name in raw.get("addons", [])
-    ]
+    for kind in _LISTS:
+        by_name = given.get(f"{kind}_options", {})
+        raw[kind] = [
+            {"name": name, **by_name.get(_field_name(name), {})} for name in raw.get(kind, [])
+        ]
     return resolve(raw, place), execution
 
 
@@ -114,12 +120,13 @@ def _spec(argv: Sequence[str]) -> type:
         name = (values_after(argv, f"--{kind}") or [DEFAULTS[kind]])[0]
         parts.append((f"{kind}_options", options_type(table, name, Place().at(kind)), kind))
     parts.append(("optimizer_options", _optimizer_spec(argv), "optimizer"))
-    addons = [
-        (_field_name(name), options_type(ADDONS, name, Place().at("addons")), short_name(name))
-        for name in dict.fromkeys(values_after(argv, "--addons"))
-    ]
-    if addons:
-        parts.append(("addons_options", _bundle("AddOns", addons), "addons"))
+    for kind, table in _LISTS.items():
+        chosen = [
+            (_field_name(name), options_type(table, name, Place().at(kind)), short_name(name))
+            for name in dict.fromkeys(values_after(argv, f"--{kind}"))
+        ]
+        if chosen:
+            parts.append((f"{kind}_options", _bundle(kind.capitalize(), chosen), kind))
     return _bundle("Run", parts, RunArguments)
 
 

@@ -42,6 +42,7 @@ TABLES = {
     "agents": "clrl.agents.table:AGENTS",
     "optimizers": "clrl.agents.optim.table:OPTIMIZERS",
     "addons": "clrl.agents.optim.table:ADDONS",
+    "consolidation": "clrl.agents.consolidation.table:CONSOLIDATION",
     "networks": "clrl.agents.table:NETWORKS",
     "metrics": "clrl.metrics.table:METRICS",
 }
@@ -277,6 +278,7 @@ def _carry_out(table: Suite, out: Path, how: LaunchOptions) -> int:
     from clrl import suite
     from clrl.launch import crew_of
     from clrl.launch.supervisor import Interrupted
+    from clrl.report.forgetting import write_pictures
     from clrl.report.table import print_failures, print_tables
 
     crew = crew_of(how, out)
@@ -290,6 +292,8 @@ def _carry_out(table: Suite, out: Path, how: LaunchOptions) -> int:
         complain(f"{asked}: preempted; the same command, or clrl resume {out}, goes on from there")
         return 128 + asked.signal
     print_tables(out)
+    for picture in write_pictures(out):
+        print(f"Forgetting: {picture}")
     print(f"Report: clrl report {shlex.quote(str(out))}")
     print(f"Curves: clrl tensorboard {shlex.quote(str(out))}")
     print(f"Files:  {out}/BENCHMARK/LEARNER/seed-K/metrics.jsonl")

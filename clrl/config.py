@@ -11,10 +11,11 @@ import dataclasses
 import hashlib
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
 from clrl.agents.table import AGENTS, NETWORKS
 from clrl.envs.benchmarks import BENCHMARKS
@@ -30,6 +31,9 @@ DEFAULTS = {
     "optimizer": "sgd",
 }
 """What is chosen where nothing is said."""
+
+_LISTS = {"add-on": ("addons", "add-ons"), "consolidation": ("consolidation", "methods")}
+"""Of the tables that a list is chosen from: its key, and what to call its items."""
 
 SETTINGS = ("steps", "log_every", "chunk_size")
 """The settings of a run that are plain numbers."""
@@ -63,6 +67,7 @@ class RunConfig:
         network: what learns.
         optimizer: the base update rule.
         addons: what is done around the base rule, in this order.
+        consolidation: methods against forgetting; naming one tells the learner when a task ends.
         steps: examples that each learner sees.
         log_every: examples between two lines of ``metrics.jsonl``.
         chunk_size: members stepped together; None leaves it to the engine. It changes
@@ -74,6 +79,7 @@ class RunConfig:
     network: Choice
     optimizer: Choice
     addons: tuple[Choice, ...] = ()
+    consolidation: tuple[Choice, ...] = ()
     steps: PositiveInt = 100_000
     log_every: PositiveInt = 1_000
     chunk_size: PositiveInt | None = None
@@ -84,9 +90,9 @@ def resolve(raw: Mapping[str, Any], place: Place) -> RunConfig:
 
     Args:
         raw: any of RunConfig's fields. A choice is a name, or a mapping with ``name`` and
-            options; ``addons`` is a list of such. Where an optimizer is expected, an
-            add-on's name stands for that add-on over ``base`` (default ``sgd``), with the
-            options of both side by side.
+            options; ``addons`` and ``consolidation`` are lists of such. Where an optimizer is
+            expected, an add-on's name stands for that add-on over ``base`` (default ``sgd``),
+            with the options of both side by side.
         place: where it was written.
 
     Raises:
@@ -100,6 +106,7 @@ def resolve(raw: Mapping[str, Any], place: Place) -> RunConfig:
         network=choose(NETWORKS, raw.get("network"), place.at("network")),
         optimizer=optimizer,
         addons=addons,
+        consolidation=choose_all(CONSOLIDATION, raw.get("consolidation"), place),
         **check_settings(raw, place),
     )
 
@@ -147,16 +154,34 @@ def resolve_optimizer(raw: Mapping[str, Any], place: Place) -> tuple[Choice, tup
         addons = [first]
     else:
         base, addons = _choice(update_rules(), name, options, at), []
-    at = place.at("addons")
-    listed = raw.get("addons")
-    if listed is not None and not isinstance(listed, list | tuple):
-        raise at.error(f"expected a list of add-ons, got {show(listed)}")
-    for item in listed or ():
+    return base, choose_all(ADDONS, raw.get("addons"), place, addons)
+
+
+def choose_all(
+    table: Table, raw: Any, place: Place, before: Sequence[Choice] = ()
+) -> tuple[Choice, ...]:
+    """Resolve a list of choices from a table, such as ``addons``.
+
+    Args:
+        table: where names are looked up.
+        raw: a list of names or mappings with ``name`` and options, or None for none.
+        place: where the mapping that has the list was written.
+        before: choices that are there already, and come first.
+
+    Raises:
+        UsageError: as `choose`, or one is there twice.
+    """
+    key, what = _LISTS[table.kind]
+    at = place.at(key)
+    if raw is not None and not isinstance(raw, list | tuple):
+        raise at.error(f"expected a list of {what}, got {show(raw)}")
+    chosen = list(before)
+    for item in raw or ():
         name, options = split_choice(item, at)
-        if any(addon.name == name for addon in addons):
+        if any(one.name == name for one in chosen):
             raise at.error(f"{name!r} is there twice")
-        addons.append(_choice(ADDONS, name, options, at.at(short_name(name))))
-    return base, tuple(addons)
+        chosen.append(_choice(table, name, options, at.at(short_name(name))))
+    return tuple(chosen)
 
 
 def split_choice(raw: Any, place: Place) -> tuple[str, dict[str, Any]]:
@@ -238,6 +263,7 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
         "network": choice_to_dict(config.network),
         "optimizer": choice_to_dict(config.optimizer),
         "addons": [choice_to_dict(addon) for addon in config.addons],
+        "consolidation": [choice_to_dict(method) for method in config.consolidation],
         **{name: getattr(config, name) for name in SETTINGS},
     }
 
@@ -290,7 +316,7 @@ def flat(plain: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: plain}
     found: dict[str, Any] = {}
     for key, value in plain.items():
-        if key == "addons" and not value:
+        if key in ("addons", "consolidation") and not value:
             continue
         found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
     return found

@@ -16,9 +16,11 @@ from clrl.config import RunConfig
 from clrl.diagnostics import PROBE_EXAMPLES, Diagnostics
 from clrl.envs.benchmarks import BENCHMARKS
 from clrl.envs.control import vector_of
+from clrl.envs.nonstationary import NonStationaryVector
 from clrl.envs.state import load_state_dict, state_dict
 from clrl.errors import UsageError
-from clrl.loop import Clock, Loop, Sink, Sums, update_rule
+from clrl.loop import Clock, Loop, Sink, Sums, methods, update_rule
+from clrl.metrics import continual
 from clrl.options import as_keywords
 from clrl.seeding import derived_seed
 
@@ -69,6 +71,7 @@ class ControlTraining(Loop):
             made: Network = make_network(inputs, outputs, config.network.options, generator, gain)
             return made
 
+        more = {"consolidation": methods(config)} if config.consolidation else {}
         self.agent: Any = make_agent(
             self.seeds,
             self.envs.single_observation_space,
@@ -77,6 +80,7 @@ class ControlTraining(Loop):
             update_rule(config),
             config.agent.options,
             config.chunk_size,
+            **more,
         )
         self.diagnostics = Diagnostics(self.agent.population)
         self.step = 0
@@ -84,6 +88,9 @@ class ControlTraining(Loop):
         self._lanes = lanes
         self._window = Sums()
         self._episodes = Episodes(len(self.seeds), lanes)
+        self._tests: Tests | None = None
+        if getattr(config.agent.options, "test_episodes", 0):
+            self._tests = Tests(recipe, self.agent, self.seeds)
 
     def steps(self, sinks: Mapping[int, Sink]) -> Iterator[int]:
         """Train iteration by iteration: yields the step after each, up to the last.
@@ -98,8 +105,11 @@ class ControlTraining(Loop):
         while self.step < self.config.steps and not all(self._frozen()):
             before = self.step
             remaining = 1 - self.step / self.config.steps
-            results = self.agent.iterate(self.envs, self._episodes, remaining)
+            more = {"over": self._tests.after} if self._tests else {}
+            results = self.agent.iterate(self.envs, self._episodes, remaining, **more)
             self.step += self.agent.steps_per_iteration
+            if self._tests and self.step >= self.config.steps:
+                self._tests.at_end()
             self._window.add({key: value.double() for key, value in results.items()})
             every = self.config.log_every
             if before // every != self.step // every or self.step >= self.config.steps:
@@ -121,6 +131,8 @@ class ControlTraining(Loop):
             if frozen:
                 continue
             lines[-1] |= {key: column[member] for key, column in columns.items()}
+            if self._tests:
+                self._tests.add_to(member, lines)
             for line in lines:
                 sinks[seed].write(self.step, line)
 
@@ -136,6 +148,7 @@ class ControlTraining(Loop):
             "envs": state_dict(self.envs),
             "window": self._window.state_dict(),
             "episodes": self._episodes.state_dict(),
+            "tests": self._tests and self._tests.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -145,6 +158,127 @@ class ControlTraining(Loop):
         load_state_dict(self.envs, state["envs"])
         self._window.load_state_dict(state["window"])
         self._episodes.load_state_dict(state["episodes"])
+        if self._tests:
+            self._tests.load_state_dict(state["tests"])
+
+
+class Tests:
+    """Tests of the policy on every task so far, at the end of each.
+
+    The policy is frozen and takes its likeliest action. The tests have environments of their own,
+    each begun anew for every test from (seed, ``test/<task>/<episode>``): training is not
+    disturbed by a bit, and a task's episodes begin alike whenever it is tested. A member's tasks
+    are those of its training; a task that comes again is the same.
+
+    Args:
+        recipe: the benchmark.
+        agent: the learners; has ``answer`` and ``tasks``, and ``options.test_episodes``.
+        seeds: one a member.
+
+    Raises:
+        UsageError: the benchmark has no tasks.
+    """
+
+    def __init__(self, recipe: Any, agent: Any, seeds: Sequence[int]) -> None:
+        self._agent = agent
+        self._seeds = seeds
+        self._episodes: int = agent.options.test_episodes
+        lanes = self._episodes * len(seeds)
+        envs = vector_of(recipe, lanes, len(seeds))
+        if not isinstance(envs, NonStationaryVector) or envs.drifts:
+            raise UsageError(
+                "agent.test_episodes: expected 0, since this benchmark has no tasks to come back "
+                f"to, got {self._episodes}"
+            )
+        self._envs = envs
+        # Of each member, the rows of its matrix of returns, and those still to be written.
+        self._rows: list[list[list[float]]] = [[] for _ in seeds]
+        self._waiting: list[dict[int, dict[str, float]]] = [{} for _ in seeds]
+
+    def after(self, tasks: Array) -> None:
+        """Test the members whose task is over; `tasks` are those that were, [members]."""
+        self._test(tasks, np.flatnonzero(self._agent.tasks != tasks))
+
+    def at_end(self) -> None:
+        """Test all members, whose last task is over."""
+        self._test(self._agent.tasks, np.arange(len(self._seeds)))
+
+    def _test(self, tasks: Array, members: Array) -> None:
+        values = [self._values(member, int(task)) for member, task in enumerate(tasks)]
+        rows: list[list[float]] = [[] for _ in self._seeds]
+        for index in range(max(len(values[member]) for member in members)):
+            held = [own[min(index, len(own) - 1)] for own in values]
+            returns = self._returns(index, np.stack(held))
+            for member in members:
+                if index < len(values[member]):
+                    rows[member].append(float(returns[member]))
+        memory = self._agent.consolidation.memory / 1e6
+        for member in members:
+            row = rows[member]
+            line = {f"retention/return/{i}": value for i, value in enumerate(row)}
+            self._rows[member].append(row)
+            self._waiting[member][int(tasks[member])] = {
+                **line,
+                **_summary(self._rows[member]),
+                "cost/memory": memory,
+            }
+
+    def _values(self, member: int, task: int) -> list[Array]:
+        """The values of a member's tasks up to one, each once, in the order they came."""
+        first = [derived_seed(seed, "env/0") for seed in self._seeds]
+        self._envs.reset(seed=[seed for seed in first for _ in range(self._episodes)])
+        start = self._envs.value[member * self._episodes]
+        planned = [one.value for one in self._envs.preview(task, member)]
+        found: list[Array] = []
+        for value in (start, *planned):
+            if not any(np.array_equal(value, before) for before in found):
+                found.append(value)
+        return found
+
+    def _returns(self, index: int, values: Array) -> Array:
+        """Each member's mean return over the episodes of one task, [members]."""
+        lanes = range(self._episodes)
+        self._envs.reset(
+            seed=[derived_seed(s, f"test/{index}/{lane}") for s in self._seeds for lane in lanes]
+        )
+        self._envs.hold(np.full(len(self._seeds), index), values)
+        observations, _ = self._envs.reset()
+        total = np.zeros(len(observations))
+        going = np.ones(len(observations), np.bool_)
+        while going.any():
+            actions = self._agent.answer(observations)
+            observations, rewards, terminated, truncated, _ = self._envs.step(actions)
+            total += np.where(going, rewards, 0.0)
+            going &= ~(terminated | truncated)
+        means: Array = total.reshape(len(self._seeds), -1).mean(axis=1)
+        return means
+
+    def add_to(self, member: int, lines: Sequence[dict[str, float]]) -> None:
+        """Put a member's tests on the lines that end their tasks."""
+        for line in lines:
+            if "task/index" in line:
+                line |= self._waiting[member].pop(int(line["task/index"]), {})
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows so far, in plain values."""
+        return {
+            "rows": [[list(row) for row in own] for own in self._rows],
+            "waiting": [dict(own) for own in self._waiting],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self._rows = [[list(row) for row in own] for own in state["rows"]]
+        self._waiting = [dict(own) for own in state["waiting"]]
+
+
+def _summary(rows: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Figures of a matrix of which each row has the tasks so far; none once tasks come again."""
+    if len(rows) != len(rows[-1]):
+        return {}
+    matrix = np.array([[*row, *[np.nan] * (len(rows) - len(row))] for row in rows])
+    found = continual.retention(matrix, "return")
+    return {f"retention/{name}": float(value) for name, value in found.items()}
 
 
 class Episodes:

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from clrl.agents.consolidation.base import Method, check_methods
+from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.base import AddOn
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
@@ -41,6 +43,19 @@ def update_rule(config: RunConfig) -> UpdateRule:
         as_keywords(config.optimizer.options),
         [(ADDONS.find(addon.name).load(), as_keywords(addon.options)) for addon in config.addons],
     )
+
+
+def methods(config: RunConfig) -> list[tuple[type[Method], dict[str, Any]]]:
+    """The methods against forgetting that a configuration names, with their keywords.
+
+    Raises:
+        UsageError: they do not suit the agent, or each other.
+    """
+    names = [choice.name for choice in config.consolidation]
+    classes = [CONSOLIDATION.find(name).load() for name in names]
+    check_methods(names, classes, config.agent.short_name)
+    keywords = [as_keywords(choice.options) for choice in config.consolidation]
+    return list(zip(classes, keywords, strict=True))
 
 
 class Loop(abc.ABC):

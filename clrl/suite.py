@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 _TEXTS = ("description", "source", "duration")
 _SHARED = ("agent", "network", *SETTINGS)
-_LEARNER = ("optimizer", "addons", "network", "agent")
+_LEARNER = ("optimizer", "addons", "consolidation", "network", "agent")
 _OF_LEARNER = (*_LEARNER, "benchmarks", "sweep", "scratch_of")
 _KEYS = (*_TEXTS, "benchmark", "benchmarks", *_SHARED, "seeds", "learners")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]{0,99}")
@@ -288,7 +288,7 @@ def single(config: RunConfig, seeds: str) -> Suite:
     Raises:
         UsageError: the seeds cannot be read.
     """
-    rules = [config.optimizer, *config.addons]
+    rules = [config.optimizer, *config.addons, *config.consolidation]
     learner = "+".join(safe_label(choice.name) for choice in rules)
     benchmark = safe_label(config.benchmark.name)
     return Suite(

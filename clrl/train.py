@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,8 @@ from clrl.envs.benchmarks import BENCHMARKS
 from clrl.envs.control import Benchmark, Stationary, vector_of
 from clrl.envs.streams.base import Stream
 from clrl.errors import UsageError
-from clrl.loop import Clock, Loop, Sink, Sums, update_rule
+from clrl.loop import Clock, Loop, Sink, Sums, methods, update_rule
+from clrl.metrics import continual
 from clrl.options import as_keywords
 
 if TYPE_CHECKING:
@@ -68,6 +70,12 @@ class Training(Loop):
             )
             return made
 
+        # What only some problems have is given only to agents that have to do with it.
+        more: dict[str, Any] = {}
+        if stream.num_tasks:
+            more |= {"num_outputs": stream.num_outputs, "head_size": stream.head_size}
+        if config.consolidation:
+            more |= {"consolidation": methods(config), "num_outputs": stream.num_outputs}
         self.agent: Supervised = AGENTS.find(config.agent.name).load()(
             self.seeds,
             stream.kind,
@@ -75,6 +83,7 @@ class Training(Loop):
             update_rule(config),
             config.agent.options,
             config.chunk_size,
+            **more,
         )
         self.diagnostics = Diagnostics(self.agent.population)
         self.step = 0
@@ -83,6 +92,7 @@ class Training(Loop):
         self._window = Sums()
         self._task = Sums()
         self._samples = Sums()
+        self._retention = Retention(self.agent, self.streams)
         self._check_batch_size()
 
     def _check_batch_size(self) -> None:
@@ -91,6 +101,7 @@ class Training(Loop):
             "steps": self.config.steps,
             "log_every": self.config.log_every,
             "task_length": self.streams[0].task_length,
+            "first_task_length": self.streams[0].first_task_length,
         }
         for name, length in lengths.items():
             if length % batch:
@@ -116,14 +127,15 @@ class Training(Loop):
     def _learn_block(self) -> None:
         """Learn up to the next point at which something is measured."""
         options, batch = self.agent.options, self.agent.options.batch_size
+        stream = self.streams[0]
         lengths = (
             self.config.steps,
             self.config.log_every,
-            self.streams[0].task_length,
             _BLOCK_UPDATES * batch,
             options.diagnose_every * batch,
         )
         ahead = [length - self.step % length for length in lengths]
+        ahead.insert(0, stream.task_start(stream.task + 1) - self.step)
         count = min(ahead)
         x, y = self.next_examples(count)
         results = self.agent.learn(x, y)
@@ -166,14 +178,18 @@ class Training(Loop):
             values |= self._samples.means()
             values |= self.diagnostics.of_weights()
             self.agent.population.mark_safe()
-        length = self.streams[0].task_length
-        if self.step % length == 0 or end:
-            index = float((self.step - 1) // length)
+        stream = self.streams[0]
+        index = stream.task_at(self.step - 1)
+        over = stream.task != index
+        if over or end:
             values |= {f"task/{key}": value for key, value in self._task.means().items()}
-            values["task/index"] = torch.full((len(self.seeds),), index)
-        if self.step % length == 0 and not end:
+            values["task/index"] = torch.full((len(self.seeds),), float(index))
+            if self.config.consolidation:
+                self.agent.end_task()
+            values |= self._retention.after(index)
+        if over and not end:
             if getattr(self.agent.options, "reset_at_change", False):
-                self.agent.restart(self.streams[0].task)
+                self.agent.restart(stream.task)
             values |= self._begin_task()
         return values
 
@@ -203,6 +219,7 @@ class Training(Loop):
             "window": self._window.state_dict(),
             "task": self._task.state_dict(),
             "samples": self._samples.state_dict(),
+            "retention": self._retention.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -214,6 +231,58 @@ class Training(Loop):
         self._window.load_state_dict(state["window"])
         self._task.load_state_dict(state["task"])
         self._samples.load_state_dict(state["samples"])
+        self._retention.load_state_dict(state["retention"])
+
+
+class Retention:
+    """How well every task is known after each, where tasks stay testable.
+
+    Args:
+        agent: the learners.
+        streams: one a member.
+    """
+
+    def __init__(self, agent: Supervised, streams: Sequence[Stream]) -> None:
+        self._agent = agent
+        self._streams = streams
+        tasks = streams[0].num_tasks
+        self._examples = agent.options.test_examples if tasks else 0
+        self._tasks = tasks or 0
+        # Rows of the matrix so far, [members, tasks] each.
+        self._rows: list[Tensor] = []
+
+    def after(self, task: int) -> dict[str, Tensor]:
+        """What is to be written at the end of a task, [members] each; nothing where none is."""
+        if not self._examples:
+            return {}
+        row = [self._accuracy(i) for i in range(self._tasks)]
+        self._rows.append(torch.stack(row, dim=1))
+        values = {f"retention/accuracy/{i}": value for i, value in enumerate(row)}
+        known = len(self._rows)
+        if known <= self._tasks:
+            matrix = torch.stack(self._rows, dim=1)[:, :, :known].numpy()
+            values |= {
+                f"retention/{name}": torch.from_numpy(value)
+                for name, value in continual.retention(matrix, "accuracy").items()
+            }
+        members = len(self._streams)
+        values["cost/examples"] = torch.full((members,), float(self._agent.examples_learned))
+        memory = self._agent.consolidation.memory / 1e6
+        values["cost/memory"] = torch.full((members,), memory)
+        return values
+
+    def _accuracy(self, task: int) -> Tensor:
+        tests = [stream.test(task, self._examples) for stream in self._streams]
+        x, y = (torch.from_numpy(np.stack(column)) for column in zip(*tests, strict=True))
+        return self._agent.accuracy(x, y)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows so far."""
+        return {"rows": list(self._rows)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self._rows = list(state["rows"])
 
 
 def training(config: RunConfig, seeds: Sequence[int]) -> Training | ControlTraining | SB3Training:

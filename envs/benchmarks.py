@@ -6,6 +6,7 @@ from clrl.registry import Entry, Table
 
 _PERMUTED = "clrl.envs.streams.permuted:"
 _REGRESSION = "clrl.envs.streams.regression:"
+_TASKS = "clrl.envs.streams.tasks:"
 _OPTIONS = "clrl.envs.streams.options:"
 
 
@@ -47,6 +48,30 @@ BENCHMARKS = Table(
             "slowly-changing regression on 20 bits (Dohare et al. 2024); generated",
             _REGRESSION + "SlowRegression",
             _OPTIONS + "SlowRegressionOptions",
+        ),
+        Entry(
+            "split",
+            "MNIST or digits, two classes a task; five tasks that stay testable",
+            _TASKS + "Split",
+            _OPTIONS + "SplitOptions",
+        ),
+        Entry(
+            "permuted-tasks",
+            "MNIST or digits in ten permutations of the pixels; tasks that stay testable",
+            _TASKS + "PermutedTasks",
+            _OPTIONS + "PermutedTasksOptions",
+        ),
+        Entry(
+            "rotated",
+            "MNIST or digits, turned by 30 degrees a task; six tasks that stay testable",
+            _TASKS + "Rotated",
+            _OPTIONS + "RotatedOptions",
+        ),
+        Entry(
+            "months",
+            "MNIST or digits whose classes and looks drift month by month, after a base",
+            _TASKS + "Months",
+            _OPTIONS + "MonthsOptions",
         ),
         _control(
             "offset-cartpole",

@@ -276,6 +276,20 @@ class NonStationaryVector(_Saved, VectorWrapper[Any, Any, Any, Any, Any]):
         """
         return self._lanes.timeline.preview(n, world)
 
+    @property
+    def drifts(self) -> bool:
+        """Whether values change at every step, so that there are no tasks."""
+        return self._lanes.timeline.drifts
+
+    def hold(self, tasks: NDArray[np.int64], values: Array) -> None:
+        """Stay in one task from the next reset on, until a reset with a seed.
+
+        Args:
+            tasks: int64 [worlds], the task's index in each world.
+            values: [worlds, ...], its value, as from `value` or `preview`.
+        """
+        self._lanes.hold(tasks, values)
+
     def reset(
         self,
         *,
@@ -551,6 +565,12 @@ class _Lanes:
             self._seen[mine] = -1
             self._stepped[mine] = False
             self._up_to_date = False
+
+    def hold(self, tasks: NDArray[np.int64], values: Array) -> None:
+        """Stay in one task; see `NonStationaryVector.hold`."""
+        self.timeline.hold(tasks, values)
+        self._seen[:] = -1
+        self._up_to_date = False
 
     def begin(self, lanes: NDArray[np.bool_]) -> None:
         """Episodes begin in some lanes: end the ones before, carry out what waited for that."""

@@ -65,7 +65,7 @@ MAY_IMPORT = {
     "clrl.sb3": LOOP | {"clrl.control"},
     "clrl.train": LOOP | {"clrl.control", "clrl.sb3"},
     "clrl.launch": LAUNCH,
-    "clrl.report": FILES | {"clrl.config", "clrl.record"},
+    "clrl.report": FILES | {"clrl.config", "clrl.metrics", "clrl.record"},
     "clrl.suite": SUITE,
     "clrl.bench": BENCH,
     "clrl.cli": BENCH | {"clrl.bench"},

@@ -84,6 +84,23 @@ _CONTROL = (
     Figure("weight magnitude", "plasticity/actor/weight_magnitude", "end"),
 )
 
+_RETENTION = (
+    Figure("all tasks %", "retention/average_accuracy", "end", percent=True),
+    Figure("new tasks %", "retention/learning_accuracy", "end", percent=True),
+    Figure("earlier tasks %", "retention/retained_accuracy", "end", percent=True),
+    Figure("forgetting %", "retention/forgetting", "end", percent=True),
+    Figure("kept MB", "cost/memory", "end"),
+    Figure("examples learned", "cost/examples", "end"),
+)
+_RETENTION_OF_RETURN = (
+    Figure("all tasks", "retention/average_return", "end"),
+    Figure("new tasks", "retention/learning_return", "end"),
+    Figure("earlier tasks", "retention/retained_return", "end"),
+    Figure("forgetting", "retention/forgetting", "end"),
+    Figure("kept MB", "cost/memory", "end"),
+)
+_ALL = (*_CLASSIFICATION, *_REGRESSION, *_CONTROL, *_RETENTION, *_RETENTION_OF_RETURN)
+
 
 def print_tables(folder: Path, console: Console | None = None) -> None:
     """Print one table for each benchmark of a suite's folder.
@@ -166,15 +183,19 @@ def benchmark_tables(benchmark: str, learners: dict[str, list[Path]], width: int
     Returns:
         Tables to print.
     """
-    wanted = {figure.tag for figure in (*_CLASSIFICATION, *_REGRESSION, *_CONTROL)}
+    wanted = {figure.tag for figure in _ALL}
     wanted.add("online/episodes")
     metrics = {label: [_read(folder, wanted) for folder in of] for label, of in learners.items()}
     tags = {tag for runs in metrics.values() for run in runs for tag in run}
-    figures = _REGRESSION
+    figures: tuple[Figure, ...] = _REGRESSION
     if "online/accuracy" in tags:
         figures = _CLASSIFICATION
     elif "online/episodes" in tags:
         figures = _CONTROL
+    if "retention/average_accuracy" in tags:
+        figures = (figures[0], *_RETENTION, *figures[1:])
+    elif "retention/average_return" in tags:
+        figures = (figures[0], *_RETENTION_OF_RETURN, *figures[1:])
     lines: list[Line] = []
     for label, runs in metrics.items():
         diverged = sum(_state(folder) == "diverged" for folder in learners[label])

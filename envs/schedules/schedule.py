@@ -131,6 +131,18 @@ class Timeline:
         self.values[world] = self.domain.neutral if unchanged else course.value()
         self._due[world] = course.due(1, 0)
 
+    def hold(self, tasks: NDArray[np.int64], values: Array) -> None:
+        """Stay in one task: no change comes any more, until a world begins anew.
+
+        Args:
+            tasks: int64 [worlds], its index in each world.
+            values: [worlds, *domain.shape], the value in each.
+        """
+        self.changes[:] = tasks
+        self.values[:] = values
+        self._due[:] = NEVER
+        self._is_due = False
+
     def tick(self, steps: NDArray[np.int64], episodes: NDArray[np.int64]) -> None:
         """Let time pass.
 

@@ -21,8 +21,8 @@ class Stream(abc.ABC):
     * The sequence is decided by the seed and the options alone. It does not depend on how
       it is cut into calls of `next` and `fill`, nor on whether `probe` is called, nor on
       which other streams are alive.
-    * Example ``i`` (from 0) belongs to task ``i // task_length``; a call may cross any
-      number of task boundaries. A learner is not told about them.
+    * The first task has `first_task_length` examples, every other `task_length`; a call may
+      cross any number of task boundaries. A learner is not told about them.
     * All randomness comes from `clrl.seeding` with the stream's seed.
     * `state_dict` holds plain values that JSON can write. Loaded into a stream made with
       the same seed and options it restores the exact future.
@@ -38,6 +38,11 @@ class Stream(abc.ABC):
         num_outputs: classes (classification) or numbers in one target (regression).
         kind: whether targets are classes or numbers.
         task_length: examples of one task, >= 1.
+        first_task_length: examples of the first task, `task_length` unless it is set.
+        num_tasks: how many different tasks there are, where they stay testable (`test`) and come
+            again from the first; None where every task is new.
+        head_size: classes that are told apart: ``y // head_size`` is known of an example, and
+            only the outputs of that group compete. `num_outputs` unless there are several.
         position: examples handed out so far.
     """
 
@@ -49,27 +54,44 @@ class Stream(abc.ABC):
         num_outputs: int,
         kind: Literal["classification", "regression"],
         task_length: int,
+        first_task_length: int | None = None,
+        num_tasks: int | None = None,
+        head_size: int | None = None,
     ) -> None:
         """Start before the first example.
 
         Raises:
-            UsageError: `task_length` is not positive, or `seed` is negative.
+            UsageError: a task's length is not positive, or `seed` is negative.
         """
+        if first_task_length is None:
+            first_task_length = task_length
         if seed < 0:
             raise UsageError(f"seed: expected an integer >= 0, got {seed}")
-        if task_length < 1:
-            raise UsageError(f"task_length: expected an integer >= 1, got {task_length}")
+        if min(task_length, first_task_length) < 1:
+            length = min(task_length, first_task_length)
+            raise UsageError(f"task_length: expected an integer >= 1, got {length}")
         self.seed = seed
         self.input_size = input_size
         self.num_outputs = num_outputs
         self.kind = kind
         self.task_length = task_length
+        self.first_task_length = first_task_length
+        self.num_tasks = num_tasks
+        self.head_size = num_outputs if head_size is None else head_size
         self.position = 0
 
     @property
     def task(self) -> int:
         """Index of the task that the next example belongs to, from 0."""
-        return self.position // self.task_length
+        return self.task_at(self.position)
+
+    def task_at(self, position: int) -> int:
+        """Index of the task that an example belongs to, from 0."""
+        return max(0, (position - self.first_task_length) // self.task_length + 1)
+
+    def task_start(self, task: int) -> int:
+        """Position of a task's first example."""
+        return self.first_task_length + (task - 1) * self.task_length if task else 0
 
     def next(self, n: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
         """Hand out the next `n` examples in arrays of their own.
@@ -102,7 +124,7 @@ class Stream(abc.ABC):
         """
         done = 0
         while done < len(x):
-            left_in_task = self.task_length - self.position % self.task_length
+            left_in_task = self.task_start(self.task + 1) - self.position
             stop = min(len(x), done + left_in_task)
             self._write(x[done:stop], y[done:stop])
             self.position += stop - done
@@ -121,6 +143,22 @@ class Stream(abc.ABC):
             float32 [min(n, size of the data set), input_size], drawn without replacement.
         """
         return self._draw_probe(n, numpy_generator(self.seed, f"stream/probe/{self.task}"))
+
+    def test(self, task: int, n: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """Held-out examples of a task, which the stream never hands out; it is not disturbed.
+
+        Args:
+            task: its index, below `num_tasks`.
+            n: how many are wanted.
+
+        Returns:
+            inputs, float32 [m, input_size]; and targets as of `next`, [m]; m is `n`, or less
+            where there are not so many. The same ones for every call.
+
+        Raises:
+            UsageError: the tasks of this stream do not stay testable.
+        """
+        raise UsageError(f"{type(self).__name__} has no held-out examples")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything besides seed and options that decides the future; JSON-able."""

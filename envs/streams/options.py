@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from clrl.options import PositiveInt
+from clrl.options import NonNegativeFloat, PositiveFloat, PositiveInt
 
 InputRange = Literal["symmetric", "unit"]
 """Where pixels lie: ``symmetric`` is [-1, 1], ``unit`` is [0, 1]."""
+
+Data = Literal["mnist", "digits"]
+"""MNIST, or scikit-learn's 8 x 8 digits, of which every fifth is held out."""
+
+Heads = Literal["domain", "task", "class"]
+"""What a learner is to tell (van de Ven & Tolias 2019): ``domain``, which class within the task;
+``task``, the same with outputs of each task's own, the task being known; ``class``, which class
+of which task."""
 
 
 @dataclass(frozen=True)
@@ -81,3 +89,91 @@ class SlowRegressionOptions:
 
     task_length: PositiveInt = 10_000
     change: Literal["flip-one", "redraw"] = "flip-one"
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """Options of `clrl.envs.streams.tasks.Split`.
+
+    Attributes:
+        data: the images.
+        classes_per_task: digits of one task; a divisor of 10.
+        task_length: examples of one task.
+        heads: what is to be told apart.
+        input_range: pixels in [-1, 1] (``symmetric``) or [0, 1] (``unit``).
+    """
+
+    data: Data = "mnist"
+    classes_per_task: PositiveInt = 2
+    task_length: PositiveInt = 10_000
+    heads: Heads = "class"
+    input_range: InputRange = "symmetric"
+
+
+@dataclass(frozen=True)
+class PermutedTasksOptions:
+    """Options of `clrl.envs.streams.tasks.PermutedTasks`.
+
+    Attributes:
+        data: the images.
+        num_tasks: how many permutations.
+        task_length: examples of one task.
+        heads: what is to be told apart.
+        input_range: pixels in [-1, 1] (``symmetric``) or [0, 1] (``unit``).
+    """
+
+    data: Data = "mnist"
+    num_tasks: PositiveInt = 10
+    task_length: PositiveInt = 10_000
+    heads: Heads = "domain"
+    input_range: InputRange = "symmetric"
+
+
+@dataclass(frozen=True)
+class RotatedOptions:
+    """Options of `clrl.envs.streams.tasks.Rotated`.
+
+    Attributes:
+        data: the images.
+        num_tasks: how many angles.
+        degrees: from one task to the next, counter-clockwise.
+        task_length: examples of one task.
+        heads: what is to be told apart.
+        input_range: pixels in [-1, 1] (``symmetric``) or [0, 1] (``unit``).
+    """
+
+    data: Data = "mnist"
+    num_tasks: PositiveInt = 6
+    degrees: float = 30.0
+    task_length: PositiveInt = 10_000
+    heads: Heads = "domain"
+    input_range: InputRange = "symmetric"
+
+
+@dataclass(frozen=True)
+class MonthsOptions:
+    """Options of `clrl.envs.streams.tasks.Months`.
+
+    Attributes:
+        data: the images.
+        months: months that follow the base, a task each.
+        base_months: months that the base, the first task, is made of.
+        base_length: examples of the base.
+        task_length: examples of every later month.
+        drift: digits by which the centre of what is common moves in a month.
+        spread: how many digits to either side are common, in standard deviations of a bell.
+        degrees: by which the images turn in a month, counter-clockwise.
+        heads: what is to be told apart.
+        input_range: pixels in [-1, 1] (``symmetric``) or [0, 1] (``unit``).
+    """
+
+    data: Data = "mnist"
+    months: PositiveInt = 8
+    base_months: PositiveInt = 4
+    base_length: PositiveInt = 20_000
+    task_length: PositiveInt = 5_000
+    drift: NonNegativeFloat = 1.0
+    spread: PositiveFloat = 1.5
+    degrees: float = 10.0
+    heads: Heads = "domain"
+    input_range: InputRange = "symmetric"

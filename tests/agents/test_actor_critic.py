@@ -384,3 +384,25 @@ def test_features_are_those_of_actor_and_critic() -> None:
     critic = modules[1].parts["critic"]
     expected = torch.tanh(critic.linears[0](x))
     torch.testing.assert_close(features["critic/layer_1"], expected.detach())
+
+
+def test_divergence_is_torchs() -> None:
+    """KL(old || new) against ``torch.distributions.kl_divergence``."""
+    source = torch.Generator().manual_seed(0)
+    old, new = torch.randn(2, 6, 5, generator=source)
+    discrete = Discrete(spaces.MultiDiscrete([2, 3]))
+    none = torch.zeros(0)
+    expected = sum(
+        torch.distributions.kl_divergence(
+            torch.distributions.Categorical(logits=old[:, own]),
+            torch.distributions.Categorical(logits=new[:, own]),
+        )
+        for own in (slice(0, 2), slice(2, 5))
+    )
+    torch.testing.assert_close(discrete.divergence(old, none, new, none), expected)
+    gaussian = Gaussian(spaces.Box(-1, 1, (5,), np.float32))
+    before, after = torch.randn(2, 5, generator=source)
+    apart = torch.distributions.kl_divergence(
+        torch.distributions.Normal(old, before.exp()), torch.distributions.Normal(new, after.exp())
+    ).sum(-1)
+    torch.testing.assert_close(gaussian.divergence(old, before, new, after), apart)

@@ -16,6 +16,7 @@ from clrl.envs.streams.base import Stream
 from clrl.envs.streams.data import Dataset
 from clrl.envs.streams.permuted import InputPermuted, LabelPermuted
 from clrl.envs.streams.regression import SlowRegression
+from clrl.envs.streams.tasks import Months, PermutedTasks, Rotated, Split
 from clrl.errors import UsageError
 
 TASK = 7
@@ -28,6 +29,10 @@ STREAMS: dict[str, Callable[[int], Stream]] = {
     "label-permuted": lambda seed: LabelPermuted(seed, TINY, task_length=TASK),
     "flip-one": lambda seed: SlowRegression(seed, task_length=TASK),
     "redraw": lambda seed: SlowRegression(seed, task_length=TASK, change="redraw"),
+    "split": lambda seed: Split(seed, "digits", task_length=TASK),
+    "permuted-tasks": lambda seed: PermutedTasks(seed, "digits", task_length=TASK),
+    "rotated": lambda seed: Rotated(seed, "digits", task_length=TASK),
+    "months": lambda seed: Months(seed, "digits", base_length=TASK, task_length=TASK),
 }
 every_stream = pytest.mark.parametrize("make", STREAMS.values(), ids=STREAMS)
 

@@ -1,0 +1,1 @@
+"""Methods against forgetting: penalties, rehearsal, distillation, and the lines between."""
