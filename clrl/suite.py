@@ -247,7 +247,8 @@ def with_scratch(suite: Suite) -> Suite:
 
     The reference of a learner is the same learner made new with every task: network, update
     rule and normalisers. Within a task it is a fresh learner that is trained on this task
-    alone, on the same examples or environment, for as long. It is labelled ``LABEL+scratch``.
+    alone, on the same examples or environment, for as long; there is nothing that it could
+    forget, and so no method against that. It is labelled ``LABEL+scratch``.
     A learner that is made new with every task anyway gets none.
 
     Raises:
@@ -271,7 +272,7 @@ def with_scratch(suite: Suite) -> Suite:
             problem = "is there already" if scratch in suite.learners else "is too long"
             raise UsageError(f"--with-scratch: the label {scratch!r} {problem}")
         agent = replace(config.agent, options=replace(options, reset_at_change=True))
-        learners[scratch] = replace(config, agent=agent)
+        learners[scratch] = replace(config, agent=agent, consolidation=())
         scratch_of[scratch] = label
         if label in only:
             only[scratch] = only[label]

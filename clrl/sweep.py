@@ -8,6 +8,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS
 from clrl.agents.table import AGENTS, NETWORKS
 from clrl.config import DEFAULTS, is_addon, options_type, short_name, split_choice, update_rules
@@ -28,7 +29,7 @@ def settings(parts: Mapping[str, Part]) -> Iterator[tuple[dict[str, Any], dict[s
     list of lists is. Several sweeps give their product, the last one changing fastest.
 
     Args:
-        parts: ``optimizer``, ``addons``, ``network`` and ``agent``, as far as there.
+        parts: ``optimizer``, ``addons``, ``consolidation``, ``network``, ``agent``, as far as there.
 
     Yields:
         The swept options' values of one setting, by name (``lr``, or ``optimizer.lr`` where
@@ -62,19 +63,22 @@ def _text(value: Any) -> str:
 
 
 def _spread_part(key: str, raw: Any, place: Place) -> list[tuple[Swept, Any]]:
-    tables = {"network": NETWORKS, "agent": AGENTS}
-    if key in tables:
-        return _spread(key, raw, _hints(tables[key], raw, place), place)
+    tables = {
+        "network": NETWORKS,
+        "agent": AGENTS,
+        "addons": ADDONS,
+        "consolidation": CONSOLIDATION,
+    }
     if key == "optimizer":
         return _spread_optimizer(raw, place)
     if not isinstance(raw, list):
-        return [({}, raw)]
+        return _spread(key, raw, _hints(tables[key], raw, place), place)
     each = []
     for item in raw:
         if isinstance(item, Mapping) and isinstance(item.get("name"), str):
             name = short_name(item["name"])
             here = place.at(name)
-            each.append(_spread(name, item, _hints(ADDONS, item, here), here))
+            each.append(_spread(name, item, _hints(tables[key], item, here), here))
         else:
             each.append([({}, item)])
     return [

@@ -17,7 +17,7 @@ from clrl.choices import read_run
 from clrl.config import RunConfig, config_hash, resolve, to_dict
 from clrl.control import ControlTraining
 from clrl.errors import UsageError
-from clrl.train import Training, train, training
+from clrl.train import Training, training
 from clrl.values import Place
 
 Line = tuple[int, dict[str, float]]
@@ -90,7 +90,7 @@ def ppo(**more: Any) -> dict[str, Any]:
 
 def run(config: RunConfig, seeds: Sequence[int]) -> dict[int, Lines]:
     sinks = {seed: Lines() for seed in seeds}
-    train(config, seeds, sinks, lambda done, total: None)
+    training(config, seeds).run(sinks)
     return sinks
 
 
