@@ -29,7 +29,7 @@ def settings(parts: Mapping[str, Part]) -> Iterator[tuple[dict[str, Any], dict[s
     list of lists is. Several sweeps give their product, the last one changing fastest.
 
     Args:
-        parts: ``optimizer``, ``addons``, ``consolidation``, ``network``, ``agent``, as far as there.
+        parts: ``optimizer``, ``addons``, ``consolidation``, ``network``, ``agent``: what there is.
 
     Yields:
         The swept options' values of one setting, by name (``lr``, or ``optimizer.lr`` where

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from clrl import arguments, suite
+from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
 from clrl.envs.benchmarks import BENCHMARKS
 from clrl.registry import Entry
@@ -70,7 +71,10 @@ def pages(outcomes: Mapping[str, Mapping[str, list[str]]]) -> dict[str, str]:
         outcomes: suite to benchmark to the sentences of its verdict, for those with a figure.
     """
     made: dict[str, str] = {}
-    for kind, tables in (("method", (OPTIMIZERS, ADDONS)), ("benchmark", (BENCHMARKS,))):
+    for kind, tables in (
+        ("method", (OPTIMIZERS, ADDONS, CONSOLIDATION)),
+        ("benchmark", (BENCHMARKS,)),
+    ):
         for entry in (entry for table in tables for entry in table):
             if entry.source == "built in":
                 made[f"{kind}-{entry.name}.md"] = _page(kind, entry, outcomes)
@@ -148,7 +152,7 @@ def _used(kind: str, wanted: str) -> Iterator[tuple[str, str, str]]:
                     yield name, label, _settings(choice.options)
             continue
         for label, config in loaded.learners.items():
-            rules = [config.optimizer, *config.addons]
+            rules = [config.optimizer, *config.addons, *config.consolidation]
             if any(choice.name == wanted for choice in rules):
                 said = ", ".join(f"{one.name} ({_settings(one.options)})" for one in rules)
                 yield name, label, said
