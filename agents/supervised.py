@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from clrl.agents.device import CPU
 from clrl.agents.networks import Network
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.options import SupervisedOptions
@@ -61,6 +62,7 @@ class Supervised:
         rule: how parameters are updated.
         options: batch size and how often extra quantities are sampled.
         chunk_size: see `Population`.
+        device: where updates are computed.
     """
 
     def __init__(
@@ -71,11 +73,13 @@ class Supervised:
         rule: UpdateRule,
         options: SupervisedOptions,
         chunk_size: int | None = None,
+        device: torch.device = CPU,
     ) -> None:
         def generators(purpose: str) -> list[torch.Generator]:
             return [torch.Generator().manual_seed(derived_seed(s, purpose)) for s in seeds]
 
         self.options = options
+        self._device = device
         self._loss = _LOSSES[kind]
         self.population = Population(
             [make_network(generator) for generator in generators("network")],
@@ -83,6 +87,7 @@ class Supervised:
             rule,
             generators("update"),
             chunk_size,
+            device=device,
         )
 
     def learn(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -91,14 +96,15 @@ class Supervised:
         Args:
             x: inputs [members, examples, inputs], the number of examples a multiple of the
                 batch size.
-            y: labels [members, examples] or targets [members, examples, outputs].
+            y: labels [members, examples] or targets [members, examples, outputs]. Both may be on
+                the CPU, whatever the device.
 
         Returns:
             ``"loss"`` and, for classification, ``"accuracy"``: [members, updates], each
             measured before the update.
         """
         x, y = (
-            value.view(len(value), -1, self.options.batch_size, *value.shape[2:])
+            value.to(self._device).view(len(value), -1, self.options.batch_size, *value.shape[2:])
             for value in (x, y)
         )
         return self.population.learn(x, y)
@@ -114,8 +120,9 @@ class Supervised:
             Losses [members].
         """
         last = self.options.batch_size
+        batches = [value[:, -last:].to(self._device) for value in (x, y)]
         losses: Tensor = self.population.evaluate(
-            lambda forward, *batch: self._loss(forward, *batch)[0], x[:, -last:], y[:, -last:]
+            lambda forward, *batch: self._loss(forward, *batch)[0], *batches
         )
         return losses
 

@@ -34,7 +34,8 @@ class HowArguments:
     Attributes:
         launcher: where: on this machine, on a Ray cluster, or as jobs of Slurm.
         address: of a Ray cluster, as HOST:PORT; Ray is started on this machine unless given.
-        workers: processes side by side; one a core unless given.
+        workers: processes side by side; one a core unless given, and one for a GPU.
+        device: what learners compute on; environments and streams stay on the CPU.
         checkpoint_minutes: between two checkpoints; there is always one at the end.
         checkpoint_steps: steps of each learner between two checkpoints; any number unless given.
         force: go on from a checkpoint although settings, versions or threads have changed.
@@ -43,6 +44,7 @@ class HowArguments:
     launcher: Literal["local", "ray", "slurm"] = "local"
     address: str | None = dataclasses.field(default=None, metadata={"metavar": "HOST:PORT"})
     workers: PositiveInt | None = dataclasses.field(default=None, metadata={"metavar": "WHOLE"})
+    device: Literal["cpu", "cuda"] = "cpu"
     checkpoint_minutes: PositiveFloat = Keeping.minutes
     checkpoint_steps: PositiveInt | None = dataclasses.field(
         default=Keeping.steps, metadata={"metavar": "WHOLE"}

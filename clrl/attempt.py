@@ -40,6 +40,7 @@ class Attempt:
         progress: called now and then with the steps taken so far, over all members.
         remark: called with what the user should know, a line each.
         resumes: whether to go on from a checkpoint; otherwise those that are there are removed.
+        device: what learners compute on.
 
     Raises:
         UsageError: training cannot start.
@@ -53,6 +54,7 @@ class Attempt:
         progress: Callable[[int], None],
         remark: Callable[[str], None],
         resumes: bool,
+        device: str = "cpu",
     ) -> None:
         self._folders = dict(folders)
         self._keeping = keeping
@@ -60,7 +62,7 @@ class Attempt:
         self._remark = remark
         from clrl.train import training  # loads torch, which the launcher does without
 
-        self._loop = training(config, list(folders))
+        self._loop = training(config, list(folders), device)
         self._folder = next(iter(folders.values()))
         self._resumes = resumes
         self._recorders: dict[int, Recorder] = {}

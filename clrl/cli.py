@@ -255,9 +255,12 @@ def _carry_out(table: Suite, out: Path, how: HowArguments) -> int:
     from clrl.launch.supervisor import Interrupted
     from clrl.report.table import print_failures, print_tables
 
-    crew = crew_of(how.launcher, how.workers, how.address, out)
+    workers = how.workers or (1 if how.device == "cuda" else None)  # a GPU takes populations whole
+    crew = crew_of(how.launcher, workers, how.address, out)
     try:
-        failures = suite.carry_out(table, out, Console(stderr=True), crew, how.keeping, how.force)
+        failures = suite.carry_out(
+            table, out, Console(stderr=True), crew, how.keeping, how.force, how.device
+        )
     except Interrupted as asked:
         complain(f"{asked}: preempted; the same command, or clrl resume {out}, goes on from there")
         return 128 + asked.signal

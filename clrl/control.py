@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clrl.agents.device import CPU
 from clrl.agents.networks import Network
 from clrl.agents.table import AGENTS, NETWORKS
 from clrl.config import RunConfig
@@ -38,19 +39,20 @@ class ControlTraining(Loop):
 
     An agent is constructed with (seeds, observation space, action space, function that makes a
     network from (inputs, outputs, generator, gain of the last layer), update rule, options, chunk
-    size) and has: ``options.num_envs``; ``steps_per_iteration``; ``reset(observations)``;
+    size, device) and has: ``options.num_envs``; ``steps_per_iteration``; ``reset(observations)``;
     ``iterate(envs, watch, remaining)``, which gives tensors [members] to record; ``population``;
     ``probe(examples)``; and ``state_dict`` with ``load_state_dict``.
 
     Args:
         config: what a run is.
         seeds: one a member.
+        device: what learners compute on; environments stay on the CPU.
 
     Raises:
         UsageError: the agent learns from streams, or agent and environment do not suit.
     """
 
-    def __init__(self, config: RunConfig, seeds: Sequence[int]) -> None:
+    def __init__(self, config: RunConfig, seeds: Sequence[int], device: torch.device = CPU) -> None:
         self.config = config
         self.seeds = list(seeds)
         make_agent = AGENTS.find(config.agent.name).load()
@@ -77,6 +79,7 @@ class ControlTraining(Loop):
             update_rule(config),
             config.agent.options,
             config.chunk_size,
+            device,
         )
         self.diagnostics = Diagnostics(self.agent.population)
         self.step = 0

@@ -232,6 +232,7 @@ def carry_out(
     crew: Crew[Any],
     keeping: Keeping,
     force: bool = False,
+    device: str = "cpu",
 ) -> list[Failure]:
     """Do what is left of a suite.
 
@@ -242,6 +243,7 @@ def carry_out(
         crew: who trains.
         keeping: when checkpoints are written.
         force: see `clrl.launch.plan.remaining`.
+        device: what learners compute on.
 
     Returns:
         What went wrong.
@@ -252,7 +254,7 @@ def carry_out(
         clrl.launch.supervisor.Interrupted: the user asked for an end.
     """
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    populations = suite.populations(out)
+    populations = [replace(job, device=device) for job in suite.populations(out)]
     left = remaining(populations, out, force)
     total = len(populations) * len(suite.seeds)
     runs = sum(len(job.folders) for job in left)

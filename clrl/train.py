@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from clrl.agents.device import CPU, device_of
 from clrl.agents.networks import Network
 from clrl.agents.options import SB3Options
 from clrl.agents.supervised import Supervised
@@ -40,13 +41,14 @@ class Training(Loop):
     Args:
         config: what a run is.
         seeds: one a member.
+        device: what learners compute on; streams stay on the CPU.
 
     Raises:
         UsageError: the agent acts in control tasks; the batch size does not divide ``steps``,
             ``log_every`` or the task length; or the benchmark's data cannot be had.
     """
 
-    def __init__(self, config: RunConfig, seeds: Sequence[int]) -> None:
+    def __init__(self, config: RunConfig, seeds: Sequence[int], device: torch.device = CPU) -> None:
         self.config = config
         self.seeds = list(seeds)
         make_stream = BENCHMARKS.find(config.benchmark.name).load()
@@ -73,6 +75,7 @@ class Training(Loop):
             update_rule(config),
             config.agent.options,
             config.chunk_size,
+            device,
         )
         self.diagnostics = Diagnostics(self.agent.population)
         self.step = 0
@@ -208,18 +211,32 @@ class Training(Loop):
         self._samples.load_state_dict(state["samples"])
 
 
-def training(config: RunConfig, seeds: Sequence[int]) -> Training | ControlTraining | SB3Training:
+def training(
+    config: RunConfig, seeds: Sequence[int], device: str = "cpu"
+) -> Training | ControlTraining | SB3Training:
     """The loop that a configuration needs: for a stream, or for a control task.
 
+    Args:
+        config: what a run is.
+        seeds: one a member.
+        device: what learners compute on, such as ``cuda``.
+
     Raises:
-        UsageError: see `Training`, `ControlTraining` and `clrl.sb3.SB3Training`.
+        UsageError: there is no such device, or the agent cannot do with it; see `Training`,
+            `ControlTraining` and `clrl.sb3.SB3Training`.
     """
+    chosen = device_of(device)
     acts = _acts(BENCHMARKS.find(config.benchmark.name).load())
     if acts and isinstance(config.agent.options, SB3Options):
+        if chosen != CPU:
+            raise UsageError(
+                f"--device {device}: {config.agent.name} trains its seeds one after another, on "
+                "the CPU; expected --device cpu, or an agent such as ppo"
+            )
         from clrl.sb3 import SB3Training  # loads Stable-Baselines3
 
         return SB3Training(config, seeds)
-    return (ControlTraining if acts else Training)(config, seeds)
+    return (ControlTraining if acts else Training)(config, seeds, chosen)
 
 
 def prepare(config: RunConfig) -> None:

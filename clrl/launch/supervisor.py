@@ -134,7 +134,7 @@ class Supervisor:
             if not self._idle:
                 self._idle.append(self.crew.start())
             worker = self._idle[0]
-            worker.send(("check", to_dict(job.config)))
+            worker.send(("check", to_dict(job.config), job.device))
             try:
                 kind, answer = self._message(worker)
             except Gone as gone:
@@ -190,8 +190,9 @@ class Supervisor:
                 continue
             worker = self._idle.pop() if self._idle else self.crew.start()
             self._busy[worker] = attempts
-            terms = Terms(attempts.job.folders, self.keeping, attempts.resumes)
-            worker.send(("train", to_dict(attempts.job.config), terms))
+            job = attempts.job
+            terms = Terms(job.folders, self.keeping, attempts.resumes, job.device)
+            worker.send(("train", to_dict(job.config), terms))
         if not waiting:
             self.crew.end(self._idle)
             self._idle = []
@@ -207,7 +208,7 @@ class Supervisor:
         }
         try:
             for seed, folder in job.folders.items():
-                record.start_run(folder, seed, plain, digest, **more)
+                record.start_run(folder, seed, plain, digest, job.device, **more)
         except StorageError as error:
             self._fail(job, str(error), mistake=False)
             return False

@@ -6,9 +6,9 @@ that is used up included, happens to no other. It never prints, and writes nothi
 an attempt writes. When the launcher is gone, all end.
 
 It receives a file descriptor to hold open (the lock of the suite's folder), as
-``("hold",)`` and the descriptor; ``("check", config)``; and ``("train", config, terms)``,
-a configuration being plain data and the terms a `Terms`. The process that serves a request
-sends ``("pid", its number)``, while it trains ``("progress", done)`` and ``("remark",
+``("hold",)`` and the descriptor; ``("check", config, device)``; and ``("train", config,
+terms)``, a configuration being plain data and the terms a `Terms`. The process that serves a
+request sends ``("pid", its number)``, while it trains ``("progress", done)`` and ``("remark",
 line)``, and at the end ``("done", result)``, the result being a list of remarks or ``{seed:
 state}``; ``("preempted", None)``; ``("mistake", line)`` for a user's mistake; ``("storage",
 line)`` where something cannot be written; or ``("error", traceback)``. If it dies, the worker
@@ -49,11 +49,13 @@ class Terms:
         folders: each seed's folder.
         keeping: when checkpoints are written.
         resumes: whether to go on from a checkpoint, where there is one.
+        device: what learners compute on.
     """
 
     folders: dict[int, Path]
     keeping: Keeping
     resumes: bool
+    device: str = "cpu"
 
 
 class Trainer(Protocol):
@@ -62,7 +64,7 @@ class Trainer(Protocol):
     def prepare(self, config: RunConfig) -> None:
         """Load what all populations on a benchmark share; called before the fork."""
 
-    def check(self, config: RunConfig) -> list[str]:
+    def check(self, config: RunConfig, device: str) -> list[str]:
         """Raise what training would raise at its start; return what the user should know."""
 
     def train(
@@ -131,18 +133,18 @@ def _serve(
     trainer: Trainer,
     kind: str,
     plain: Any,
-    terms: Terms | None = None,
+    how: Any,
 ) -> None:
     connection.send(("pid", os.getpid()))
     try:
         config = resolve(plain, Place("configuration"))
         answer: tuple[str, Any]
-        if terms is None:
-            answer = ("done", trainer.check(config))
+        if kind == "check":
+            answer = ("done", trainer.check(config, how))
         else:
             states = trainer.train(
                 config,
-                terms,
+                how,
                 lambda done: connection.send(("progress", done)),
                 lambda line: connection.send(("remark", line)),
             )
@@ -172,8 +174,8 @@ class _Torch:
     def prepare(self, config: RunConfig) -> None:
         self._train.prepare(config)
 
-    def check(self, config: RunConfig) -> list[str]:
-        made = self._train.training(config, [0])
+    def check(self, config: RunConfig, device: str) -> list[str]:
+        made = self._train.training(config, [0], device)
         remarks = []
         if isinstance(config.agent.options, SB3Options):
             remarks.append(f"{config.agent.name} trains its seeds one after another")
@@ -195,7 +197,9 @@ class _Torch:
         progress: Callable[[int], None],
         remark: Callable[[str], None],
     ) -> dict[int, str]:
-        return Attempt(config, terms.folders, terms.keeping, progress, remark, terms.resumes).run()
+        return Attempt(
+            config, terms.folders, terms.keeping, progress, remark, terms.resumes, terms.device
+        ).run()
 
 
 if __name__ == "__main__":

@@ -163,7 +163,9 @@ class TestReadRun:
         assert config.network.options.layer_norm is True
         assert (config.steps, config.log_every) == (1000, 10)
         assert (options.seeds, options.out) == ("0-2", "o")
-        assert options.how == HowArguments(2, 0.5, 1000, True)
+        assert options.how == HowArguments(
+            workers=2, checkpoint_minutes=0.5, checkpoint_steps=1000, force=True
+        )
 
     def test_nothing_gives_the_defaults(self) -> None:
         config, options = read_run([])
