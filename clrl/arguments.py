@@ -35,7 +35,7 @@ class HowArguments:
         launcher: where: on this machine, on a Ray cluster, or as jobs of Slurm.
         address: of a Ray cluster, as HOST:PORT; Ray is started on this machine unless given.
         workers: processes side by side; one a core unless given, and one for a GPU.
-        device: what learners compute on; environments and streams stay on the CPU.
+        device: what learners compute on, and the physics of classic control.
         checkpoint_minutes: between two checkpoints; there is always one at the end.
         checkpoint_steps: steps of each learner between two checkpoints; any number unless given.
         force: go on from a checkpoint although settings, versions or threads have changed.

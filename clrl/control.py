@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clrl.agents.arrays import TorchArrays
 from clrl.agents.device import CPU
 from clrl.agents.networks import Network
 from clrl.agents.table import AGENTS, NETWORKS
@@ -46,7 +47,8 @@ class ControlTraining(Loop):
     Args:
         config: what a run is.
         seeds: one a member.
-        device: what learners compute on; environments stay on the CPU.
+        device: what learners compute on, and the physics of classic control; other environments
+            stay on the CPU.
 
     Raises:
         UsageError: the agent learns from streams, or agent and environment do not suit.
@@ -64,7 +66,8 @@ class ControlTraining(Loop):
             )
         recipe = BENCHMARKS.find(config.benchmark.name).load()
         recipe = recipe(**as_keywords(config.benchmark.options))
-        self.envs = vector_of(recipe, lanes * len(self.seeds), len(self.seeds))
+        arrays = None if device == CPU else TorchArrays(device)
+        self.envs = vector_of(recipe, lanes * len(self.seeds), len(self.seeds), arrays=arrays)
         make_network = NETWORKS.find(config.network.name).load()
 
         def network(inputs: int, outputs: int, generator: torch.Generator, gain: float) -> Network:

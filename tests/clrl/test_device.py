@@ -7,6 +7,7 @@ other device is called ``meta`` then.
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -89,6 +90,14 @@ def placing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(optimizer, "_get_fused_kernels_supported_devices", lambda: devices)
     with Placing():
         yield
+
+
+class Lines:
+    def __init__(self) -> None:
+        self.lines: list[tuple[int, dict[str, float]]] = []
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        self.lines.append((step, dict(values)))
 
 
 class Nowhere:
@@ -199,6 +208,43 @@ class TestEverythingIsWhereItShouldBe:
 
     def test_real_actions(self) -> None:
         self.carry_out(control(benchmark={"name": "gymnasium", "id": "Pendulum-v1"}))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+class TestOnAGPU:
+    """A GPU and the CPU agree, to a thousandth, as long as no two actions are nearly as good."""
+
+    def both(self, settings: RunConfig) -> list[tuple[Any, list[Any]]]:
+        made = []
+        for device in ("cpu", "cuda"):
+            loop = training(settings, [0, 1, 2], device)
+            sinks = {seed: Lines() for seed in range(3)}
+            loop.run(sinks)
+            made.append((loop, [sink.lines for sink in sinks.values()]))
+        return made
+
+    @pytest.mark.parametrize("settings", [stream(steps=50, log_every=50), control()])
+    def test_they_agree(self, settings: RunConfig) -> None:
+        (here, ours), (there, theirs) = self.both(settings)
+        torch.testing.assert_close(
+            there.agent.population.rows.cpu(), here.agent.population.rows, rtol=1e-3, atol=1e-3
+        )
+        for mine, its in zip(ours, theirs, strict=True):
+            for (step, line), (other_step, other) in zip(mine, its, strict=True):
+                assert (step, line.keys()) == (other_step, other.keys())
+                for key in ("online/loss", "online/return", "ppo/policy_loss"):
+                    expected = pytest.approx(line.get(key, 0.0), rel=1e-3, abs=1e-3)
+                    assert other.get(key, 0.0) == expected
+
+    def test_it_goes_on_from_its_state(self) -> None:
+        loop = training(control(), [0, 1], "cuda")
+        list(itertools.islice(loop.steps(dict.fromkeys([0, 1], Nowhere())), 1))
+        saved = checkpoint.unpack(checkpoint.pack(loop.state_dict()), Path("test"))
+        again = training(control(), [0, 1], "cuda")
+        again.load_state_dict(saved)
+        for one in (loop, again):
+            one.run(dict.fromkeys([0, 1], Nowhere()))
+        torch.testing.assert_close(again.agent.population.rows, loop.agent.population.rows)
 
 
 class TestNoise:
