@@ -108,11 +108,13 @@ class BenchArguments:
 
     Attributes:
         what: what to measure.
+        device: of ppo: measure populations of growing size there, in place of the comparison.
     """
 
     what: Literal["streams", "envs", "ppo"] = field(
         default="streams", metadata={"positional": True}
     )
+    device: Literal["cpu", "cuda"] | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -302,5 +304,8 @@ def tensorboard_command(argv: list[str]) -> int:
 def bench_command(argv: list[str]) -> int:
     """``clrl bench``."""
     options = _read(BenchArguments, argv, "bench")
-    importlib.import_module(f"clrl.bench.{options.what}").main()
+    if options.device and options.what != "ppo":
+        raise UsageError(f"--device: expected it with ppo, got {options.what}")
+    bench = importlib.import_module(f"clrl.bench.{options.what}")
+    bench.main(*([options.device] if options.device else []))
     return 0

@@ -280,15 +280,15 @@ class TestTraining:
             training(settings, [0], ELSEWHERE)
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-    def test_no_gpu_is_one_line(self, tmp_path: Path) -> None:
-        out = tmp_path / "out"
-        command = [sys.executable, "-m", "clrl", "run", "--device", "cuda", "--out", str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    @pytest.mark.parametrize("words", [["run", "--out", "out"], ["bench", "ppo"]])
+    def test_no_gpu_is_one_line(self, words: list[str], tmp_path: Path) -> None:
+        command = [sys.executable, "-m", "clrl", *words, "--device", "cuda"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
         assert line.startswith("clrl: error: ")
         assert "--device cuda: expected a GPU, but torch " in line
-        assert not out.exists()
+        assert not list(tmp_path.iterdir())
 
     def test_another_device_is_another_condition(self, tmp_path: Path) -> None:
         config = stream()
