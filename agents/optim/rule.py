@@ -127,9 +127,9 @@ class _Apart(torch.optim.Optimizer):
             self._parameters.append(parameters)
         self._draws = _draws_globally(rule)
         if self._draws and rows.device != CPU:
-            name = getattr(rule.base, "__name__", rule.base)
+            base = getattr(rule.base, "__name__", rule.base)
             raise UsageError(
-                f"optimizer {name}: draws from torch's global generator, which is another one on "
+                f"optimizer {base}: draws from torch's global generator, which is another one on "
                 "each device; expected --device cpu, or an optimizer that takes a generator"
             )
         seeds = [generator.initial_seed() for generator in generators]

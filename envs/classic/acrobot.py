@@ -83,7 +83,8 @@ class AcrobotVectorEnv(ClassicVectorEnv):
     def observe(state: Array, xp: Any) -> Array:
         """Cosine and sine of both angles, and their velocities."""
         cos, sin = xp.cos(state[:2]), xp.sin(state[:2])
-        return xp.array((cos[0], sin[0], cos[1], sin[1], state[2], state[3]))
+        seen: Array = xp.array((cos[0], sin[0], cos[1], sin[1], state[2], state[3]))
+        return seen
 
     @staticmethod
     def draw(rng: np.random.Generator, low: float, high: float) -> NDArray[np.float32]:
@@ -127,4 +128,5 @@ def _slope(state: Array, torque: Array, physics: Mapping[str, Array], xp: Any) -
         physics["inertia_2"] - xp.square(d2) / d1
     )
     acceleration1 = -(d2 * acceleration2 + phi1) / d1
-    return xp.array((dtheta1, dtheta2, acceleration1, acceleration2))
+    slope: Array = xp.array((dtheta1, dtheta2, acceleration1, acceleration2))
+    return slope

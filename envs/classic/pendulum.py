@@ -87,7 +87,8 @@ class PendulumVectorEnv(ClassicVectorEnv):
     def observe(state: Array, xp: Any) -> Array:
         """Cosine and sine of the angle, and the angular velocity."""
         theta, theta_dot = state
-        return xp.array((xp.cos(theta), xp.sin(theta), theta_dot))
+        seen: Array = xp.array((xp.cos(theta), xp.sin(theta), theta_dot))
+        return seen
 
     @staticmethod
     def draw(
