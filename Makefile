@@ -9,7 +9,7 @@ WHEEL := $(VENV)/wheel
 PACKAGES := agents clrl configs envs
 PIP := $(BIN)/python -m pip
 
-.PHONY: help quickstart test check lint types proofs clean
+.PHONY: help quickstart test check lint types proofs torture soak launchers gallery clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 unexport PYTHONPATH PYTHONHOME
@@ -26,6 +26,10 @@ help:
 	@echo 'make test         set up .venv, run the test suite'
 	@echo 'make check        all that must pass: ruff, mypy, tests'
 	@echo 'make proofs       the longer tests, marked slow'
+	@echo 'make torture      kill training 50 times a case; KILLS=N CASES="NAME ..." for less'
+	@echo 'make soak         a suite under random kills for ten minutes; MINUTES=N for less'
+	@echo 'make launchers    install Ray and submitit, run the tests of launching with them'
+	@echo 'make gallery      rewrite docs/gallery, with curves of the suites in runs/'
 	@echo 'make clean        remove .venv, builds and caches; runs/ stays'
 
 quickstart: $(READY)
@@ -38,6 +42,21 @@ check: lint types test
 
 proofs: $(READY)
 	@$(BIN)/python -m pytest -m slow
+
+KILLS := 50
+torture: $(READY)
+	@$(BIN)/python tests/torture/torture.py --kills $(KILLS) $(CASES)
+
+MINUTES := 10
+soak: $(READY)
+	@$(BIN)/python tests/torture/soak.py --minutes $(MINUTES)
+
+launchers: $(READY)
+	@$(PIP) install -q -c constraints.txt -e '.[ray,slurm]'
+	@$(BIN)/python -m pytest -m 'slow or not slow' tests/clrl/test_launchers.py
+
+gallery: $(READY)
+	@$(BIN)/python docs/gallery.py runs
 
 lint: $(READY)
 	@$(BIN)/ruff check

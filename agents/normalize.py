@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,11 @@ class RunningMoments:
         self.mean = self.mean + delta * new
         self.count = total
 
+    def restart(self, members: Sequence[int]) -> None:
+        """Let some members begin anew."""
+        rows = list(members)
+        self.mean[rows], self.var[rows], self.count[rows] = 0.0, 1.0, 1e-4
+
     def state_dict(self) -> dict[str, Any]:
         """Everything, in plain values."""
         return {name: getattr(self, name).tolist() for name in ("mean", "var", "count")}
@@ -72,6 +77,10 @@ class ObservationNormalizer:
 
     def __init__(self, members: int, size: int) -> None:
         self.moments = RunningMoments(members, size)
+
+    def restart(self, members: Sequence[int]) -> None:
+        """Let some members begin anew."""
+        self.moments.restart(members)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, in plain values."""
@@ -104,6 +113,11 @@ class RewardNormalizer:
         self.moments = RunningMoments(members, 1)
         self.returns = np.zeros((members, num_envs))
         self._gamma = gamma
+
+    def restart(self, members: Sequence[int]) -> None:
+        """Let some members begin anew."""
+        self.moments.restart(members)
+        self.returns[list(members)] = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, in plain values."""

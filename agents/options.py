@@ -35,10 +35,13 @@ class SupervisedOptions:
         batch_size: examples of one update; 1 is online learning.
         diagnose_every: updates between two samples of the quantities that cost extra
             (gradient norm, step plasticity); each logged value is their window mean.
+        reset_at_change: make networks and update rule new with each task: a fresh learner for
+            every task, which is told of changes.
     """
 
     batch_size: PositiveInt = 1
     diagnose_every: PositiveInt = 500
+    reset_at_change: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,9 @@ class PPOOptions:
             given. Learners are then trained one at a time.
         shared: one network for policy and value.
         log_std: where the spread of continuous actions starts.
-        reset_at_change: make networks and update rule new when the task has changed: the oracle
-            that never loses plasticity, and is told of changes. Learners are then trained one
-            at a time.
+        reset_at_change: make networks, update rule and normalisers new when the task has
+            changed: the oracle that never loses plasticity, and is told of changes. Learners
+            are then trained one at a time.
     """
 
     num_envs: PositiveInt = 8

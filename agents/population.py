@@ -118,17 +118,26 @@ class Population:
         scales = torch.cat([chunk.scale for chunk in self._chunks])
         return self._flat.views(self.gradients / scales)
 
-    def restart(self, members: Sequence[int], draw: Callable[[int], Network]) -> None:
+    def restart(
+        self,
+        members: Sequence[int],
+        draw: Callable[[int], Network],
+        seed: Callable[[int], int],
+    ) -> None:
         """Make some members new: other parameters, and an update rule without a past.
 
         Either all members of a chunk are made new or, where they have chunks of their own,
-        any.
+        any. A frozen member keeps its parameters.
 
         Args:
             members: which.
             draw: makes the new network of a member.
+            seed: of a member's generator from then on, for whatever the update rule draws.
         """
         for member in members:
+            self._generators[member].manual_seed(seed(member))
+            if self.frozen[member]:
+                continue
             row = self.rows[member].unsqueeze(0)
             network = draw(member)
             for name, view in self._flat.views(row).items():

@@ -44,7 +44,8 @@ class Rollout:
         rewards: for learning: scaled, and normalised where asked for.
         terminated: the episode ended with this step.
         truncated: the episode was cut after this step.
-        valid: the step was one; false where it only reset an environment.
+        valid: the step is to be learned from; false where it only reset an environment, or
+            where the learner has been made new since.
         last_values: [members, environments], of the observations after the last step.
     """
 
@@ -214,7 +215,7 @@ class PPO:
             None if options.target_kl is None else ("approx_kl", 1.5 * options.target_kl),
             device,
         )
-        # Each member's task at the end of the last rollout, and that of its networks.
+        # Each member's task at the last step, and that of its networks.
         self._tasks = np.zeros(len(self.seeds), np.int64)
         self._tasks_of_networks = self._tasks.copy()
         self._noise = [numpy_generator(seed, "ppo/actions") for seed in seeds]
@@ -288,16 +289,24 @@ class PPO:
         self._keep(rollout)
         values = self.update(rollout)
         self.population.freeze_diverged(values.pop("losses"))
-        if self.options.reset_at_change:
-            changed = np.flatnonzero(self._tasks != self._tasks_of_networks)
-            self._tasks_of_networks = self._tasks.copy()
-            self.population.restart(changed.tolist(), self._fresh)
         return values
 
-    def _fresh(self, member: int) -> ActorCritic:
-        purpose = f"network/task-{self._tasks[member]}"
-        seed = derived_seed(self.seeds[member], purpose)
-        return self._make(torch.Generator().manual_seed(seed))
+    def _restart_changed(self) -> list[int]:
+        """Make members new whose task has changed: networks, update rule and normalisers."""
+        members: list[int] = np.flatnonzero(self._tasks != self._tasks_of_networks).tolist()
+        self._tasks_of_networks = self._tasks.copy()
+
+        def seed(member: int, purpose: str) -> int:
+            return derived_seed(self.seeds[member], f"{purpose}/task-{self._tasks[member]}")
+
+        def fresh(member: int) -> ActorCritic:
+            return self._make(torch.Generator().manual_seed(seed(member, "network")))
+
+        self.population.restart(members, fresh, lambda member: seed(member, "update"))
+        for normalizer in (self._observations, self._rewards):
+            if normalizer is not None:
+                normalizer.restart(members)
+        return members
 
     def probe(self, examples: int) -> Tensor:
         """The latest observations, as the networks got them, [members, examples, size]."""
@@ -343,6 +352,9 @@ class PPO:
             if self._rewards is not None:
                 reward = self._rewards(reward, flags[2, step], flags[0, step])
             rewards[step] = reward
+            if options.reset_at_change:
+                # What the networks before have done so far is not for the new ones to learn.
+                flags[2, : step + 1, self._restart_changed()] = False
             self._present = self._seen(observations)
         observed, actions, log_probs, values = (
             torch.stack(column, 1) for column in zip(*rows, strict=True)

@@ -364,6 +364,8 @@ class Learner(abc.ABC):
             "safe_parameters": self.safe_parameters,
             "losses": {name: list(sums) for name, sums in self._logger.sums.items()},
             "generators": _generators(),
+            # Random actions, of the start and of epsilon-greedy policies, are drawn by the space.
+            "random_actions": model.action_space.np_random.bit_generator.state,
         }
         if getattr(model, "log_ent_coef", None) is not None:
             state["entropy_coefficient"] = model.log_ent_coef.detach()
@@ -399,6 +401,7 @@ class Learner(abc.ABC):
             for name in _TRANSITION:
                 _filled(buffer, name)[:] = state["replay"][name].numpy()
         _load_generators(state["generators"])
+        model.action_space.np_random.bit_generator.state = state["random_actions"]
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         own = [owner.optimizer for owner, _, _ in self._owners()]

@@ -60,7 +60,7 @@ class Supervised:
         kind: the problem's kind, which fixes the loss.
         make_network: makes one network from the generator of its initial parameters.
         rule: how parameters are updated.
-        options: batch size and how often extra quantities are sampled.
+        options: see `SupervisedOptions`.
         chunk_size: see `Population`.
         device: where updates are computed.
     """
@@ -80,6 +80,8 @@ class Supervised:
 
         self.options = options
         self._device = device
+        self._seeds = list(seeds)
+        self._make = make_network
         self._loss = _LOSSES[kind]
         self.population = Population(
             [make_network(generator) for generator in generators("network")],
@@ -108,6 +110,24 @@ class Supervised:
             for value in (x, y)
         )
         return self.population.learn(x, y)
+
+    def restart(self, task: int) -> None:
+        """Make every learner new: another network, and an update rule without a past.
+
+        A learner's network and what its update rule draws are decided by its seed and the task.
+
+        Args:
+            task: index of the task that begins.
+        """
+
+        def seed(member: int, purpose: str) -> int:
+            return derived_seed(self._seeds[member], f"{purpose}/task-{task}")
+
+        def fresh(member: int) -> Network:
+            return self._make(torch.Generator().manual_seed(seed(member, "network")))
+
+        members = range(len(self._seeds))
+        self.population.restart(members, fresh, lambda member: seed(member, "update"))
 
     def last_batch_loss(self, x: Tensor, y: Tensor) -> Tensor:
         """The present loss on the last batch of what was just learned.

@@ -19,42 +19,10 @@ from typing import Any, Literal
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
-from clrl.checkpoint import Keeping
 from clrl.errors import UsageError
-from clrl.options import PositiveFloat, PositiveInt
 from clrl.values import suggestion
 
 _OPTION = re.compile(r"--?[A-Za-z]")
-
-
-@dataclasses.dataclass(frozen=True)
-class HowArguments:
-    """How runs are carried out, which changes nothing about their results.
-
-    Attributes:
-        launcher: where: on this machine, on a Ray cluster, or as jobs of Slurm.
-        address: of a Ray cluster, as HOST:PORT; Ray is started on this machine unless given.
-        workers: processes side by side; one a core unless given, and one for a GPU.
-        device: what learners compute on, and the physics of classic control.
-        checkpoint_minutes: between two checkpoints; there is always one at the end.
-        checkpoint_steps: steps of each learner between two checkpoints; any number unless given.
-        force: go on from a checkpoint although settings, versions or threads have changed.
-    """
-
-    launcher: Literal["local", "ray", "slurm"] = "local"
-    address: str | None = dataclasses.field(default=None, metadata={"metavar": "HOST:PORT"})
-    workers: PositiveInt | None = dataclasses.field(default=None, metadata={"metavar": "WHOLE"})
-    device: Literal["cpu", "cuda"] = "cpu"
-    checkpoint_minutes: PositiveFloat = Keeping.minutes
-    checkpoint_steps: PositiveInt | None = dataclasses.field(
-        default=Keeping.steps, metadata={"metavar": "WHOLE"}
-    )
-    force: bool = dataclasses.field(default=False, metadata={"switch": True})
-
-    @property
-    def keeping(self) -> Keeping:
-        """When checkpoints are written."""
-        return Keeping(self.checkpoint_minutes, self.checkpoint_steps)
 
 
 class Given(str):
@@ -112,7 +80,7 @@ def parse(spec: type, argv: Sequence[str], prog: str) -> dict[str, Any]:
 def _readable(spec: type) -> Any:
     """The same dataclass for tyro: every value is text."""
     hints = typing.get_type_hints(spec, include_extras=True)
-    documented = _attribute_help(spec)
+    documented = attribute_help(spec)
     fields: list[tuple[str, Any, Any]] = []
     for field in dataclasses.fields(spec):
         hint = hints[field.name]
@@ -191,16 +159,16 @@ def _metavar(hint: Any) -> str:
     return names_of.get(hint, "none" if hint is type(None) else "")
 
 
-def _attribute_help(spec: type) -> dict[str, str]:
-    """The ``Attributes:`` sections of a dataclass's docstring and its bases': name to text."""
+def attribute_help(spec: type, heading: str = "Attributes") -> dict[str, str]:
+    """The ``Attributes:`` (or ``Args:``) sections of a class and its bases: name to text."""
     found: dict[str, str] = {}
     for base in reversed(spec.__mro__[:-1]):
-        found |= _section(base.__doc__ or "")
+        found |= _section(base.__doc__ or "", heading)
     return found
 
 
-def _section(docstring: str) -> dict[str, str]:
-    _, _, section = inspect.cleandoc(docstring).partition("Attributes:\n")
+def _section(docstring: str, heading: str) -> dict[str, str]:
+    _, _, section = inspect.cleandoc(docstring).partition(f"{heading}:\n")
     found: dict[str, str] = {}
     name = ""
     for line in section.splitlines():

@@ -13,6 +13,7 @@ from clrl import checkpoint
 from clrl.checkpoint import Keeping
 from clrl.config import RunConfig
 from clrl.errors import UsageError
+from clrl.online import Latest, Online
 from clrl.record import Position, Recorder, Unlike
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
@@ -37,9 +38,10 @@ class Attempt:
         config: what a run is.
         folders: each seed's folder, which exists.
         keeping: when to write checkpoints.
-        progress: called now and then with the steps taken so far, over all members.
+        progress: called now and then with the steps taken so far, over all members, and their
+            online performance.
         remark: called with what the user should know, a line each.
-        resumes: whether to go on from a checkpoint; otherwise those that are there are removed.
+        resumes: whether to go on from a checkpoint, where there is one.
         device: what learners compute on.
 
     Raises:
@@ -51,7 +53,7 @@ class Attempt:
         config: RunConfig,
         folders: Mapping[int, Path],
         keeping: Keeping,
-        progress: Callable[[int], None],
+        progress: Callable[[int, Latest | None], None],
         remark: Callable[[str], None],
         resumes: bool,
         device: str = "cpu",
@@ -67,7 +69,6 @@ class Attempt:
         self._resumes = resumes
         self._recorders: dict[int, Recorder] = {}
         self._asked = False  # for an end
-        self._writing = False
         self._exact: bool | None = None  # whether what is written can be read; None: not known yet
         self._in_memory: bytes | None = None
         self._saved = (time.monotonic(), 0)
@@ -89,7 +90,8 @@ class Attempt:
             for recorder in self._recorders.values():
                 stack.enter_context(recorder)
             self._saved, self._last = (time.monotonic(), self._loop.step), time.monotonic()
-            states = self._loop.run(self._recorders, self._at_safe_point)
+            self._online = Online(self._recorders)
+            states = self._loop.run(self._online.sinks, self._at_safe_point)
             self._keep()
             return states
 
@@ -99,16 +101,15 @@ class Attempt:
         Raises:
             UsageError: a metrics file was changed since, so that it would have to be done anew.
         """
-        if not self._resumes:
-            for folder in self._folders.values():
-                checkpoint.remove(folder)
         unlike = ""
-        for path in checkpoint.candidates(self._folder):
+        paths = list(checkpoint.candidates(self._folder)) if self._resumes else []
+        for path in paths:
             try:
-                saved = checkpoint.unpack(path.read_bytes(), path)
+                saved = checkpoint.read(path)
                 self._recorders = self._opened(saved["records"])
             except checkpoint.Damaged as error:
-                self._remark(f"{error}; what is older is used")
+                then = "it begins anew" if path == paths[-1] else "the previous one is used"
+                self._remark(f"{error}; {then}")
                 path.unlink()
                 continue
             except Unlike as error:
@@ -118,7 +119,7 @@ class Attempt:
             self._loop.clock.elapsed_before = saved["elapsed"]
             return
         if unlike:
-            raise UsageError(f"{unlike}; put it back, or remove the folder to begin anew")
+            raise UsageError(f"{unlike}; put it back, or remove {self._folder} to begin anew")
         self._recorders = self._opened({})
 
     def _opened(self, positions: Mapping[int, Position]) -> dict[int, Recorder]:
@@ -127,19 +128,20 @@ class Attempt:
         }
 
     def _at_safe_point(self, done: int, total: int) -> None:
-        self._progress(done)
+        self._progress(done, self._online.latest())
         now, step = time.monotonic(), self._loop.step
         since, step_then = self._saved
         by_steps = self._keeping.steps and step - step_then >= self._keeping.steps
-        if self._asked:
-            self._keep()
-            raise Preempted
         self._in_memory = None
-        if by_steps or now - since >= self._keeping.minutes * 60:
+        kept = self._asked or by_steps or now - since >= self._keeping.minutes * 60
+        if kept:
             self._keep()
         elif now - self._last > SLOW:
             self._in_memory = self._pack()
         self._last = time.monotonic()
+        if self._asked and (kept or self._in_memory):  # maybe in the meantime
+            self._write(self._in_memory)
+            raise Preempted
 
     def _keep(self) -> None:
         """Write a checkpoint of this moment."""
@@ -167,13 +169,12 @@ class Attempt:
         return content
 
     def _write(self, content: bytes | None) -> None:
-        self._writing = True
+        self._in_memory = None  # first of all: a signal now finds nothing that is newer
         if content is not None:
             for recorder in self._recorders.values():
                 recorder.sync()
             checkpoint.write(self._folder, content)
         self._saved = (time.monotonic(), self._loop.step)
-        self._writing = False
 
     @contextlib.contextmanager
     def _heeding_signals(self) -> Iterator[None]:
@@ -188,6 +189,6 @@ class Attempt:
     def _heed(self, number: int, frame: FrameType | None) -> None:
         """Take the next safe point as the last one, or the last one where they are far apart."""
         self._asked = True
-        if self._in_memory is not None and not self._writing:
+        if self._in_memory is not None:
             self._write(self._in_memory)
             raise Preempted

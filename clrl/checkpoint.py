@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from clrl import files
+from clrl.errors import UsageError
 from clrl.options import PositiveFloat, PositiveInt
 
 NAME = "checkpoint.pt"
@@ -46,11 +48,18 @@ def pack(state: Mapping[str, Any]) -> bytes:
 
     Args:
         state: plain values (dict, list, tuple, str, int, float, bool, None) and tensors.
+
+    Raises:
+        UsageError: it holds something else that cannot be written. What can be written and yet
+            not be read is found by `unpack` alone.
     """
     import torch  # not with this module: what plans runs must stay quick
 
     body = io.BytesIO()
-    torch.save(dict(state), body)
+    try:
+        torch.save(dict(state), body)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:  # as pickle is in the mood
+        raise UsageError(f"expected plain values and tensors in a state: {error}") from error
     content = body.getbuffer()
     return b"".join((_HEAD, hashlib.sha256(content).digest(), content))
 
@@ -75,11 +84,23 @@ def unpack(content: bytes, path: Path) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(content[start:]), map_location="cpu", weights_only=True)
     except Exception as error:  # what a reader makes of bytes that somebody else made
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Damaged(f"{path}: not plain values and tensors: {reason}") from error
     if not isinstance(state, dict):
         raise Damaged(f"{path}: not a mapping")
     return cast(dict[str, Any], state)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The state in a file.
+
+    Raises:
+        Damaged: see `unpack`.
+        StorageError: the system does not let it be read.
+    """
+    with files.naming(path):
+        content = path.read_bytes()
+    return unpack(content, path)
 
 
 def write(folder: Path, content: bytes) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from clrl.agents.optim.table import ADDONS
 from clrl.agents.table import AGENTS, NETWORKS
-from clrl.arguments import HowArguments, parse, values_after
+from clrl.arguments import parse, values_after
 from clrl.config import (
     DEFAULTS,
     RunConfig,
@@ -26,6 +26,7 @@ from clrl.config import (
     update_rules,
 )
 from clrl.envs.benchmarks import BENCHMARKS
+from clrl.launch.options import LaunchOptions
 from clrl.options import PositiveInt
 from clrl.values import Place, build
 
@@ -34,7 +35,7 @@ _WHOLE = {"metavar": "WHOLE"}
 
 
 @dataclass(frozen=True)
-class RunArguments(HowArguments):
+class RunArguments(LaunchOptions):
     """Train one learner on one benchmark, a run for each seed.
 
     What is chosen brings its options: clrl run --optimizer upgd --help shows UPGD's.
@@ -76,7 +77,7 @@ class Execution:
 
     seeds: str
     out: str | None
-    how: HowArguments
+    how: LaunchOptions
 
 
 def read_run(argv: Sequence[str]) -> tuple[RunConfig, Execution]:
@@ -91,8 +92,8 @@ def read_run(argv: Sequence[str]) -> tuple[RunConfig, Execution]:
     """
     given = parse(_spec(argv), argv, "clrl run")
     place = Place()
-    names = [field.name for field in dataclasses.fields(HowArguments)]
-    how = build(HowArguments, {name: given.pop(name) for name in names if name in given}, place)
+    names = [field.name for field in dataclasses.fields(LaunchOptions)]
+    how = build(LaunchOptions, {name: given.pop(name) for name in names if name in given}, place)
     execution = Execution(given.pop("seeds", "0"), given.pop("out", None), how)
     raw = {key: value for key, value in given.items() if not key.endswith("_options")}
     for kind in ("benchmark", "agent", "network", "optimizer"):

@@ -1,4 +1,4 @@
-"""The command line: ``clrl list``, ``run``, ``suite``, ``resume``, ``tensorboard``, ``bench``.
+"""The command line: listing, training, resuming, reporting, TensorBoard, benchmarks.
 
 Exit status: 0 when all went well, 1 when a run failed or something could not be written, 2 for a
 user's mistake, 128 and the signal's number after one that asked for an end (130 after Ctrl-C).
@@ -16,18 +16,20 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 from annotated_types import Ge, Le
 
 from clrl import __version__, arguments
-from clrl.arguments import HowArguments
 from clrl.errors import StorageError, UsageError
+from clrl.launch.options import LaunchOptions
 from clrl.options import PositiveInt
 from clrl.record import EVENTS
+from clrl.report import Format
 from clrl.values import Place, build, suggestion
 
 if TYPE_CHECKING:
+    from clrl.launch.crew import Crew
     from clrl.suite import Suite
 
 T = TypeVar("T")
@@ -62,7 +64,7 @@ class ListArguments:
 
 
 @dataclass(frozen=True)
-class SuiteArguments(HowArguments):
+class SuiteArguments(LaunchOptions):
     """Carry out a suite; what is finished is not done again, what was interrupted goes on.
 
     Attributes:
@@ -70,16 +72,18 @@ class SuiteArguments(HowArguments):
         out: the folder for results; runs/NAME unless given.
         seeds: seeds in place of the suite's, such as 0-9 or 0,2,5-7.
         steps: examples a learner in place of the suite's.
+        with_scratch: add for each learner one that is made new with every task.
     """
 
     suite: str = field(kw_only=True, metadata={"positional": True, "metavar": "NAME|FILE"})
     out: str | None = field(default=None, metadata={"metavar": "DIR"})
     seeds: str | None = field(default=None, metadata={"metavar": "SEEDS"})
     steps: PositiveInt | None = field(default=None, metadata={"metavar": "WHOLE"})
+    with_scratch: bool = field(default=False, metadata={"switch": True})
 
 
 @dataclass(frozen=True)
-class ResumeArguments(HowArguments):
+class ResumeArguments(LaunchOptions):
     """Do what is left of the runs in a folder, each from its last checkpoint.
 
     Attributes:
@@ -87,6 +91,21 @@ class ResumeArguments(HowArguments):
     """
 
     folder: str = field(kw_only=True, metadata={"positional": True, "metavar": "DIR"})
+
+
+@dataclass(frozen=True)
+class ReportArguments:
+    """Write a report about a suite's folder, finished or not: what came out, and how sure it is.
+
+    Attributes:
+        folder: the suite's folder.
+        format: any of html, pdf, png (figures), csv, parquet (all numbers), json, latex (tables).
+        out: where to; DIR/report unless given.
+    """
+
+    folder: str = field(metadata={"positional": True, "metavar": "DIR"})
+    format: tuple[Format, ...] = field(default=("html",), metadata={"metavar": "FORMAT ..."})
+    out: str | None = field(default=None, metadata={"metavar": "DIR"})
 
 
 @dataclass(frozen=True)
@@ -155,6 +174,7 @@ def _dispatch(words: list[str]) -> int:
         "run": (run_command, "train one learner on one benchmark, over seeds"),
         "suite": (suite_command, "carry out a table of runs"),
         "resume": (resume_command, "do what is left in a folder"),
+        "report": (report_command, "write a report about a folder"),
         "tensorboard": (tensorboard_command, "show the curves of a folder"),
         "bench": (bench_command, "measure speed"),
     }
@@ -237,6 +257,10 @@ def suite_command(argv: list[str]) -> int:
     table = suite.load(
         options.suite, {key: value for key, value in overrides.items() if value is not None}
     )
+    if options.with_scratch:
+        table = suite.with_scratch(table)
+    if table.sweeps or table.scratch_of:
+        print(table.summary(), file=sys.stderr)
     return _carry_out(table, Path(options.out or f"runs/{table.name}"), options)
 
 
@@ -249,7 +273,7 @@ def resume_command(argv: list[str]) -> int:
     return _carry_out(suite.of_folder(folder), folder, options)
 
 
-def _carry_out(table: Suite, out: Path, how: HowArguments) -> int:
+def _carry_out(table: Suite, out: Path, how: LaunchOptions) -> int:
     from rich.console import Console
 
     from clrl import suite
@@ -257,16 +281,18 @@ def _carry_out(table: Suite, out: Path, how: HowArguments) -> int:
     from clrl.launch.supervisor import Interrupted
     from clrl.report.table import print_failures, print_tables
 
-    workers = how.workers or (1 if how.device == "cuda" else None)  # a GPU takes populations whole
-    crew = crew_of(how.launcher, workers, how.address, out)
+    crew = crew_of(how, out)
+    if how.dry_run:
+        return _show_plan(table, out, crew, how)
     try:
         failures = suite.carry_out(
-            table, out, Console(stderr=True), crew, how.keeping, how.force, how.device
+            table, out, Console(stderr=True), crew, how.keeping, how.members, how.force, how.device
         )
     except Interrupted as asked:
         complain(f"{asked}: preempted; the same command, or clrl resume {out}, goes on from there")
         return 128 + asked.signal
     print_tables(out)
+    print(f"Report: clrl report {shlex.quote(str(out))}")
     print(f"Curves: clrl tensorboard {shlex.quote(str(out))}")
     print(f"Files:  {out}/BENCHMARK/LEARNER/seed-K/metrics.jsonl")
     for message in dict.fromkeys(failure.message for failure in failures if failure.mistake):
@@ -280,8 +306,33 @@ def _carry_out(table: Suite, out: Path, how: HowArguments) -> int:
     return FAILED if failed else MISTAKE
 
 
+def _show_plan(table: Suite, out: Path, crew: Crew[Any], how: LaunchOptions) -> int:
+    from clrl import suite
+    from clrl.report.table import print_plan
+
+    workers = crew.size
+    planned = suite.plan(table, out, crew, how.members, how.force, how.device)
+    print_plan(
+        [(job.label, list(job.folders), job.resumes, hours) for job, hours in planned],
+        f"{how.launcher}, {'a job each' if crew.elastic else f'workers: {workers}'}",
+        1 if crew.elastic else workers,
+    )
+    return 0
+
+
+def report_command(argv: list[str]) -> int:
+    """``clrl report``."""
+    options = _read(ReportArguments, argv, "report")
+    from clrl.report.export import write
+
+    out = None if options.out is None else Path(options.out)
+    for path in write(Path(options.folder), options.format, out):
+        print(path)
+    return 0
+
+
 def tensorboard_command(argv: list[str]) -> int:
-    """``clrl tensorboard``: becomes TensorBoard's own program."""
+    """``clrl tensorboard``: writes means over seeds and becomes TensorBoard's own program."""
     options = _read(TensorBoardArguments, argv, "tensorboard")
     folder = Path(options.folder)
     if not folder.is_dir():
@@ -296,7 +347,16 @@ def tensorboard_command(argv: list[str]) -> int:
             raise UsageError(
                 f"--port {options.port}: {error.strerror}; choose another --port"
             ) from error
-    print(f"http://127.0.0.1:{options.port}/   (Ctrl-C ends it)", flush=True)
+    from clrl.report import board
+
+    try:
+        for remark in board.write(folder):
+            print(remark, file=sys.stderr)
+    except OSError as error:
+        print(f"no means over seeds: {error}", file=sys.stderr)
+    address = f"http://127.0.0.1:{options.port}/"
+    print(f"{address}?{board.QUERY}#timeseries   (Ctrl-C ends it)")
+    print(f"means over seeds: {address}#custom_scalars   settings: {address}#hparams", flush=True)
     command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(folder)]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
 

@@ -273,7 +273,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         One text a setting, such as ``"optimizer.lr 0.01 -> 0.1"``; ``chunk_size`` is left
         out.
     """
-    before, after = _flat(old), _flat(new)
+    before, after = flat(old), flat(new)
     keys = [key for key in {**before, **after} if key != "chunk_size"]
     return [
         f"{key} {show(before.get(key))} -> {show(after.get(key))}"
@@ -282,15 +282,15 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _flat(plain: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings and lists of mappings -> dotted keys."""
+def flat(plain: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings and lists of mappings (as `to_dict` gives them) -> dotted keys."""
     if isinstance(plain, list) and any(isinstance(item, Mapping) for item in plain):
         plain = {short_name(str(item.get("name"))): item for item in plain}
     if not isinstance(plain, Mapping):
         return {prefix: plain}
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in plain.items():
         if key == "addons" and not value:
             continue
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
+        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return found

@@ -130,6 +130,10 @@ class ControlTraining(Loop):
             for line in lines:
                 sinks[seed].write(self.step, line)
 
+    def check_state(self) -> None:
+        """See `clrl.loop.Loop.check_state`: some environments cannot be read."""
+        state_dict(self.envs)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides the runs' future: agent, environments, windows, position."""
         return {

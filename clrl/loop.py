@@ -87,6 +87,14 @@ class Loop(abc.ABC):
             for seed, frozen in zip(self.seeds, self._frozen(), strict=True)
         }
 
+    @abc.abstractmethod
+    def check_state(self) -> None:
+        """See whether `state_dict` will be possible once training has begun.
+
+        Raises:
+            UsageError: it will not.
+        """
+
     def _frozen(self) -> list[bool]:
         frozen: list[bool] = self.agent.population.frozen.tolist()
         return frozen

@@ -156,7 +156,8 @@ class _EventFile:
             finite = {tag: value for tag, value in values.items() if value is not None}
             self.write(int(row["step"] or 0), finite, now - ages[-1] + age)
         for path in older:
-            path.unlink()
+            with files.naming(path):
+                path.unlink()
 
     def write(self, step: int, values: Mapping[str, float], wall_time: float) -> None:
         event = self._event(wall_time=wall_time, step=step)
@@ -257,8 +258,12 @@ def _write_status(folder: Path, state: State, more: Mapping[str, Any]) -> None:
 
 
 def _last_step(path: Path) -> int:
-    rows = read_metrics(path)
-    return int(rows[-1]["step"] or 0) if rows else 0
+    """The last step in a metrics file; 0 where it holds something else, which is found later."""
+    try:
+        rows = read_metrics(path)
+        return int(rows[-1]["step"] or 0) if rows else 0
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def read_status(folder: Path) -> dict[str, Any]:
@@ -276,9 +281,17 @@ def read_status(folder: Path) -> dict[str, Any]:
         raise UsageError(
             f"{path}: expected a run's status, but it cannot be read: {error}"
         ) from error
-    if not isinstance(status, dict):
+    if not isinstance(status, dict) or not isinstance(status.get("provenance", {}), dict):
         raise UsageError(f"{path}: expected a run's status, a JSON object")
     return typing.cast(dict[str, Any], status)
+
+
+def readable_status(folder: Path) -> dict[str, Any]:
+    """`read_status` for those who only look on: empty also where it cannot be read."""
+    try:
+        return read_status(folder)
+    except UsageError:
+        return {}
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -115,6 +115,10 @@ class SB3Training:
             progress((done + 1) * steps, total)
         return {seed: self._states[str(seed)] for seed in self.seeds}
 
+    def check_state(self) -> None:
+        """See `clrl.loop.Loop.check_state`: some environments cannot be read."""
+        state_dict(self.envs())
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides the runs' future: how learners ended, and the present one."""
         return {

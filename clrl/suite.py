@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from clrl import record
+from clrl import record, sweep
 from clrl.checkpoint import Keeping
 from clrl.config import (
     SETTINGS,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _TEXTS = ("description", "source", "duration")
 _SHARED = ("agent", "network", *SETTINGS)
 _LEARNER = ("optimizer", "addons", "network", "agent")
+_OF_LEARNER = (*_LEARNER, "benchmarks", "sweep", "scratch_of")
 _KEYS = (*_TEXTS, "benchmark", "benchmarks", *_SHARED, "seeds", "learners")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]{0,99}")
 
@@ -59,6 +60,8 @@ class Suite:
         learners: label to a configuration; its benchmark is of no account.
         seeds: the seeds of every run.
         only: learner's label to the labels of the benchmarks that it is for; all unless there.
+        sweeps: learner's label to the name of the sweep that it is one setting of.
+        scratch_of: label of a scratch reference to the label of the learner that it is for.
     """
 
     name: str
@@ -67,14 +70,17 @@ class Suite:
     learners: dict[str, RunConfig]
     seeds: tuple[int, ...]
     only: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    sweeps: dict[str, str] = field(default_factory=dict)
+    scratch_of: dict[str, str] = field(default_factory=dict)
 
-    def populations(self, out: Path) -> list[Job]:
+    def populations(self, out: Path, device: str = "cpu") -> list[Job]:
         """Every benchmark with every learner, as jobs that write below ``out``."""
         return [
             Job(
                 label=f"{benchmark}/{learner}",
                 config=replace(config, benchmark=choice),
                 folders={seed: out / benchmark / learner / f"seed-{seed}" for seed in self.seeds},
+                device=device,
             )
             for benchmark, choice in self.benchmarks.items()
             for learner, config in self.learners.items()
@@ -93,11 +99,36 @@ class Suite:
             **{name: first[name] for name in SETTINGS},
             "seeds": list(self.seeds),
             "learners": {
-                label: {key: learner[key] for key in _LEARNER}
-                | ({"benchmarks": list(self.only[label])} if label in self.only else {})
+                label: {key: learner[key] for key in _LEARNER} | self._more(label)
                 for label, learner in plain.items()
             },
         }
+
+    def _more(self, label: str) -> dict[str, Any]:
+        """What a learner's entry says besides its configuration."""
+        more: dict[str, Any] = {}
+        if label in self.only:
+            more["benchmarks"] = list(self.only[label])
+        if label in self.sweeps:
+            more["sweep"] = self.sweeps[label]
+        if label in self.scratch_of:
+            more["scratch_of"] = self.scratch_of[label]
+        return more
+
+    def summary(self) -> str:
+        """A line that says what the suite becomes: learners, sweeps, runs."""
+        populations = self.populations(Path())
+        runs = len(populations) * len(self.seeds)
+        parts = [f"{len(self.learners)} learners"]
+        for name in dict.fromkeys(self.sweeps.values()):
+            settings = sum(own == name for own in self.sweeps.values())
+            parts.append(f"{settings} settings in the sweep {name}")
+        if self.scratch_of:
+            parts.append(f"{len(self.scratch_of)} scratch references")
+        return (
+            f"{self.name}: {runs} runs, {len(self.seeds)} seeds of {len(populations)} "
+            f"pairs of benchmark and learner ({', '.join(parts)})"
+        )
 
 
 def names() -> list[str]:
@@ -191,7 +222,7 @@ def from_mapping(
     known_keys(raw, _KEYS, place)
     overrides = overrides or {}
     texts = {key: _text(raw[key], place.at(key)) for key in _TEXTS if key in raw}
-    shared = resolve({key: raw[key] for key in _SHARED if key in raw}, place)
+    shared = resolve({key: raw[key] for key in SETTINGS if key in raw}, place)
     if "steps" in overrides:
         shared = replace(shared, **check_settings({"steps": overrides["steps"]}, Place()))
     if "seeds" in overrides:
@@ -199,8 +230,53 @@ def from_mapping(
     else:
         seeds = parse_seeds(raw.get("seeds", 0), place.at("seeds"))
     benchmarks = _benchmarks(raw, place)
-    only = _only(raw, benchmarks, place)
-    return Suite(name, texts, benchmarks, _learners(raw, shared, place), seeds, only)
+    entries = _entries(raw, shared, benchmarks, place)
+    return Suite(
+        name,
+        texts,
+        benchmarks,
+        {label: entry.config for label, entry in entries.items()},
+        seeds,
+        {label: entry.only for label, entry in entries.items() if entry.only},
+        {label: entry.sweep for label, entry in entries.items() if entry.sweep},
+        {label: entry.scratch_of for label, entry in entries.items() if entry.scratch_of},
+    )
+
+
+def with_scratch(suite: Suite) -> Suite:
+    """A suite with a scratch reference for each of its learners, as far as it has none.
+
+    The reference of a learner is the same learner made new with every task: network, update
+    rule and normalisers. Within a task it is a fresh learner that is trained on this task
+    alone, on the same examples or environment, for as long. It is labelled ``LABEL+scratch``.
+    A learner that is made new with every task anyway gets none.
+
+    Raises:
+        UsageError: an agent that cannot be made new, or a label that is too long or taken.
+    """
+    learners: dict[str, RunConfig] = {}
+    only, scratch_of = dict(suite.only), dict(suite.scratch_of)
+    done = {*scratch_of, *scratch_of.values()}
+    for label, config in suite.learners.items():
+        learners[label] = config
+        options = config.agent.options
+        if label in done or getattr(options, "reset_at_change", False):
+            continue
+        if not hasattr(options, "reset_at_change"):
+            raise UsageError(
+                f"--with-scratch: learner {label}: {config.agent.name} cannot be made new with "
+                "a task; expected an agent that has reset_at_change, such as supervised or ppo"
+            )
+        scratch = f"{label}+scratch"
+        if scratch in suite.learners or not _LABEL.fullmatch(scratch):
+            problem = "is there already" if scratch in suite.learners else "is too long"
+            raise UsageError(f"--with-scratch: the label {scratch!r} {problem}")
+        agent = replace(config.agent, options=replace(options, reset_at_change=True))
+        learners[scratch] = replace(config, agent=agent)
+        scratch_of[scratch] = label
+        if label in only:
+            only[scratch] = only[label]
+    return replace(suite, learners=learners, only=only, scratch_of=scratch_of)
 
 
 def single(config: RunConfig, seeds: str) -> Suite:
@@ -231,6 +307,7 @@ def carry_out(
     console: Console,
     crew: Crew[Any],
     keeping: Keeping,
+    members: int | None = None,
     force: bool = False,
     device: str = "cpu",
 ) -> list[Failure]:
@@ -242,6 +319,7 @@ def carry_out(
         console: where to say what is going on.
         crew: who trains.
         keeping: when checkpoints are written.
+        members: how many seeds a population has at most; None leaves it to the workers.
         force: see `clrl.launch.plan.remaining`.
         device: what learners compute on.
 
@@ -254,14 +332,15 @@ def carry_out(
         clrl.launch.supervisor.Interrupted: the user asked for an end.
     """
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    populations = [replace(job, device=device) for job in suite.populations(out)]
+    populations = suite.populations(out, device)
     left = remaining(populations, out, force)
     total = len(populations) * len(suite.seeds)
     runs = sum(len(job.folders) for job in left)
     if not runs:
         say(f"{suite.name}: nothing to do, all {total} runs in {out} are finished")
         return []
-    crew.size = min(crew.size, len(share_out(left, crew.size)))
+    workers = None if crew.elastic else crew.size
+    crew.size = min(crew.size, len(share_out(left, workers, members)))
     with Supervisor(crew, keeping) as supervisor:
         remarks = supervisor.check(left)
         begun = sum(len(job.folders) for job in left if job.resumes)
@@ -272,9 +351,43 @@ def carry_out(
         with claimed(out, record.to_yaml(suite.to_dict())) as lock:
             crew.hold(lock)
             # Once more, now that nobody else can be at work here.
-            jobs = share_out(remaining(populations, out, force), crew.size)
+            jobs = share_out(remaining(populations, out, force), workers, members)
             with shown(jobs, console) as progress:
                 return supervisor.run(jobs, progress)
+
+
+def plan(
+    suite: Suite,
+    out: Path,
+    crew: Crew[Any],
+    members: int | None = None,
+    force: bool = False,
+    device: str = "cpu",
+) -> list[tuple[Job, float]]:
+    """What `carry_out` would do, and how long each population would take; writes nothing.
+
+    Args:
+        suite: what the folder is to hold.
+        out: the folder.
+        crew: who would train.
+        members: see `carry_out`.
+        force: see `clrl.launch.plan.remaining`.
+        device: what learners compute on.
+
+    Returns:
+        The populations in their order, and hours, from a few seconds of training each. A
+        population that goes on from a checkpoint counts in full.
+
+    Raises:
+        UsageError: as `carry_out` raises it.
+        clrl.launch.supervisor.Interrupted: the user asked for an end.
+    """
+    left = remaining(suite.populations(out, device), out, force)
+    jobs = share_out(left, None if crew.elastic else crew.size, members)
+    with Supervisor(crew) as supervisor:
+        supervisor.check(left)
+        rates = supervisor.measure(jobs)
+    return [(job, job.size / rate / 3600) for job, rate in zip(jobs, rates, strict=True)]
 
 
 def _text(raw: Any, place: Place) -> str:
@@ -299,33 +412,66 @@ def _benchmark(raw: Any, place: Place) -> Choice:
     return choose(BENCHMARKS, raw, place)
 
 
-def _learners(raw: Mapping[str, Any], shared: RunConfig, place: Place) -> dict[str, RunConfig]:
-    learners = {}
+@dataclass(frozen=True)
+class _Entry:
+    config: RunConfig
+    only: tuple[str, ...]
+    sweep: str
+    scratch_of: str
+
+
+def _entries(
+    raw: Mapping[str, Any], shared: RunConfig, benchmarks: Mapping[str, Choice], place: Place
+) -> dict[str, _Entry]:
+    """The learners, sweeps spread out."""
+    parts = {key: (raw[key], place.at(key)) for key in ("network", "agent") if key in raw}
+    for _, choices in sweep.settings(parts):  # also where no learner takes them over
+        resolve(choices, place)
+    entries: dict[str, _Entry] = {}
     for label, entry, at in _labelled(raw, place.at("learners")):
-        known_keys(mapping(entry, at), [*_LEARNER, "benchmarks"], at)
+        known_keys(mapping(entry, at), _OF_LEARNER, at)
         if entry.get("optimizer") is None:
             raise at.at("optimizer").error("expected an optimizer, got nothing")
-        own = resolve({key: entry[key] for key in _LEARNER if key in entry}, at)
-        given = {key: getattr(own, key) for key in ("network", "agent") if key in entry}
-        learners[label] = replace(shared, optimizer=own.optimizer, addons=own.addons, **given)
-    return learners
+        given = parts | {key: (entry[key], at.at(key)) for key in _LEARNER if key in entry}
+        own = {key: given[key] for key in _LEARNER if key in given}
+        for values, choices in sweep.settings(own):
+            found = resolve(choices, at)
+            full = label + sweep.label(values)
+            if full in entries:
+                raise at.error(f"the label {full!r} is there twice")
+            if not _LABEL.fullmatch(full):
+                raise at.error(f"the label {full!r} of a setting is longer than 100 characters")
+            entries[full] = _Entry(
+                replace(shared, **{key: getattr(found, key) for key in _LEARNER}),
+                _only(entry, benchmarks, at),
+                _label_in(entry, "sweep", at) or (label if values else ""),
+                _label_in(entry, "scratch_of", at),
+            )
+    for label, one in entries.items():
+        if one.scratch_of and one.scratch_of not in entries:
+            at = place.at("learners", label, "scratch_of")
+            raise at.error(f"expected a learner's label; {suggestion(one.scratch_of, [*entries])}")
+    return entries
+
+
+def _label_in(entry: Mapping[str, Any], key: str, place: Place) -> str:
+    value = entry.get(key, "")
+    if key in entry and not (isinstance(value, str) and _LABEL.fullmatch(value)):
+        raise place.at(key).error(f"expected a label, got {show(value)}")
+    return str(value)
 
 
 def _only(
-    raw: Mapping[str, Any], benchmarks: Mapping[str, Choice], place: Place
-) -> dict[str, tuple[str, ...]]:
-    """The learners that are for some benchmarks alone."""
-    only = {}
-    for label, entry, at in _labelled(raw, place.at("learners")):
-        if isinstance(entry, Mapping) and "benchmarks" in entry:
-            names, here = entry["benchmarks"], at.at("benchmarks")
-            labels = list(benchmarks)
-            known = isinstance(names, list) and names and all(name in labels for name in names)
-            if not known:
-                expected = f"a list out of {', '.join(benchmarks)}"
-                raise here.error(f"expected {expected}, got {show(names)}")
-            only[label] = tuple(names)
-    return only
+    entry: Mapping[str, Any], benchmarks: Mapping[str, Choice], place: Place
+) -> tuple[str, ...]:
+    """The benchmarks that a learner is for; none where it is for all."""
+    if "benchmarks" not in entry:
+        return ()
+    names, at = entry["benchmarks"], place.at("benchmarks")
+    labels = list(benchmarks)
+    if not (isinstance(names, list) and names and all(name in labels for name in names)):
+        raise at.error(f"expected a list out of {', '.join(labels)}, got {show(names)}")
+    return tuple(names)
 
 
 def _labelled(raw: Mapping[str, Any], place: Place) -> Iterator[tuple[str, Any, Place]]:

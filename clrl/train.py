@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -173,6 +175,8 @@ class Training(Loop):
             values |= {f"task/{key}": value for key, value in self._task.means().items()}
             values["task/index"] = torch.full((len(self.seeds),), index)
         if self.step % length == 0 and not end:
+            if getattr(self.agent.options, "reset_at_change", False):
+                self.agent.restart(self.streams[0].task)
             values |= self._begin_task()
         return values
 
@@ -188,6 +192,10 @@ class Training(Loop):
                 sinks[seed].write(
                     self.step, {key: column[member] for key, column in columns.items()}
                 )
+
+    def check_state(self) -> None:
+        """See `clrl.loop.Loop.check_state`."""
+        self.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides the runs' future: agent, streams, windows, position."""
@@ -241,6 +249,8 @@ def training(
 
 def prepare(config: RunConfig) -> None:
     """Load what all populations of a configuration share: data, simulators, libraries."""
+    torch.optim.SGD([torch.zeros(1)])  # the first optimizer has torch load its compiler: seconds
+    AGENTS.find(config.agent.name).load()
     make = BENCHMARKS.find(config.benchmark.name).load()
     options = as_keywords(config.benchmark.options)
     if _acts(make):
@@ -249,6 +259,35 @@ def prepare(config: RunConfig) -> None:
         make(0, **options)
     if isinstance(config.agent.options, SB3Options):
         importlib.import_module("clrl.sb3")
+
+
+def measure(config: RunConfig, seeds: Sequence[int], seconds: float, device: str = "cpu") -> float:
+    """Steps a second of a population, over all members, from so many seconds of training.
+
+    They begin at the second safe point, since much is set up before the first. What is measured
+    in training goes nowhere.
+    """
+    loop = training(config, seeds, device)
+    points: list[tuple[float, int]] = []
+
+    def look(done: int, total: int) -> None:
+        points.append((time.perf_counter(), done))
+        if len(points) > 1 and points[-1][0] - points[min(1, len(points) - 2)][0] >= seconds:
+            raise _Measured
+
+    with contextlib.suppress(_Measured):
+        loop.run(dict.fromkeys(seeds, _Nowhere()), look)
+    (first, before), (last, after) = points[min(1, len(points) - 2)], points[-1]
+    return (after - before) / (last - first)
+
+
+class _Measured(Exception):
+    pass
+
+
+class _Nowhere:
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        pass
 
 
 def _acts(make: Any) -> bool:

@@ -95,7 +95,9 @@ def build(options: type, raw: Mapping[str, Any], place: Place) -> Any:
     known_keys(raw, [field.name for field in fields], place)
     values = {}
     for field in fields:
-        if field.name in raw:
+        if field.name in raw and dataclasses.is_dataclass(hints[field.name]):
+            values[field.name] = build(hints[field.name], raw[field.name], place.at(field.name))
+        elif field.name in raw:
             values[field.name] = check(hints[field.name], raw[field.name], place.at(field.name))
         elif field.default is field.default_factory is dataclasses.MISSING:
             hint = describe(hints[field.name])
@@ -177,6 +179,17 @@ def describe(hint: Any) -> str:
         type(None): "none",
     }
     return names.get(hint, getattr(hint, "__name__", str(hint))) + _bounds(bounds)
+
+
+def nesting(hint: Any) -> int:
+    """How many lists a declared type has inside each other: 0 for a single value."""
+    hint = _unwrap(hint)[0]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return max(map(nesting, arguments))
+    if origin is tuple:
+        return 1 + max(nesting(arm) for arm in arguments if arm is not Ellipsis)
+    return 0
 
 
 def _bounds(bounds: list[Any]) -> str:

@@ -1,6 +1,9 @@
-"""The Python of README and docs/environments.md runs as it stands there."""
+"""What README and docs tell to do works as it stands there."""
 
+import importlib.util
+import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +45,62 @@ def test_ppo_page_plots_the_short_suite(tmp_path: Path, monkeypatch: pytest.Monk
     subprocess.run([sys.executable, "-P", "-c", start, *words], cwd=tmp_path, check=True)
     run(blocks((ROOT / "docs" / "ppo.md").read_text()), tmp_path, monkeypatch)
     assert (tmp_path / "offset-cartpole-returns.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_your_optimizer_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs" / "your-optimizer.md").read_text()
+    found = re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
+    assert [kind for kind, _ in found] == ["python", "sh", "yaml", "sh", "sh", "python"]
+    for _, block in found:
+        named = re.match(r"# (\S+\.\w+)\n", block)
+        if named:
+            (tmp_path / named[1]).write_text(block)
+    start = "import sys, clrl.cli; sys.exit(clrl.cli.main())"
+    for kind, block in found:
+        if kind == "sh":
+            words = shlex.split(block)
+            assert words.pop(0) == "clrl"
+            if words[0] == "suite":  # two tasks and two seeds in place of thirty and five
+                words += ["--steps", "3000", "--seeds", "0-1"]
+            subprocess.run([sys.executable, "-c", start, *words], cwd=tmp_path, check=True)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    done = subprocess.run(
+        [sys.executable, "-P", "-"],
+        cwd=tmp_path,
+        input=found[-1][1],
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+    lines = done.stdout.splitlines()
+    assert sorted(line.split()[0] for line in lines) == [
+        "adam",
+        "anchored-adam",
+        "continual-backprop",
+    ]
+    assert all("accuracy" in line and "loss of plasticity" in line for line in lines)
+
+
+def test_the_gallery_is_what_the_sources_say() -> None:
+    path = ROOT / "docs" / "gallery.py"
+    spec = importlib.util.spec_from_file_location("gallery", path)
+    assert spec is not None and spec.loader is not None
+    gallery = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(gallery)
+    folder = ROOT / "docs" / "gallery"
+    outcomes = json.loads((folder / "outcomes.json").read_text())
+    pages = gallery.pages(outcomes)
+    for name, text in pages.items():
+        assert (folder / name).read_text() == text, f"{name} is out of date: run make gallery"
+        for target in re.findall(r"\]\(([^)]+)\)", text):
+            assert target in pages or (folder / target).is_file(), f"{name}: no {target}"
+    there = {file.name for file in folder.glob("*.md")}
+    assert there == pages.keys()
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: no {target}"

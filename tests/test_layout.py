@@ -27,9 +27,15 @@ CONFIG = THREE | {"clrl.values"}
 TRAIN = CONFIG | {"clrl.config", "clrl.diagnostics"}
 LOOP = TRAIN | {"clrl.loop"}
 FILES = LEAVES | {"clrl.files"}
-ATTEMPT = LEAVES | {"clrl.checkpoint", "clrl.config", "clrl.record", "clrl.train"}
+ATTEMPT = LEAVES | {
+    "clrl.checkpoint",
+    "clrl.config",
+    "clrl.online",
+    "clrl.record",
+    "clrl.train",
+}
 LAUNCH = ATTEMPT | CONFIG | {"clrl.attempt", "clrl.files", "clrl.provenance"}
-SUITE = LAUNCH | {"clrl.configs", "clrl.launch"}
+SUITE = LAUNCH | {"clrl.configs", "clrl.launch", "clrl.sweep"}
 BENCH = SUITE | {"clrl.arguments", "clrl.choices", "clrl.control", "clrl.report", "clrl.suite"}
 MAY_IMPORT = {
     "clrl": set(),
@@ -47,17 +53,19 @@ MAY_IMPORT = {
     "clrl.record": FILES | {"clrl.provenance"},
     "clrl.checkpoint": FILES,
     "clrl.attempt": ATTEMPT,
+    "clrl.online": set(),
     "clrl.values": LEAVES,
     "clrl.arguments": LEAVES | {"clrl.checkpoint", "clrl.values"},
     "clrl.config": CONFIG,
-    "clrl.choices": CONFIG | {"clrl.arguments", "clrl.config"},
+    "clrl.choices": CONFIG | {"clrl.arguments", "clrl.config", "clrl.launch"},
+    "clrl.sweep": CONFIG | {"clrl.config"},
     "clrl.diagnostics": LEAVES | {"clrl.agents", "clrl.metrics"},
     "clrl.loop": TRAIN,
     "clrl.control": LOOP,
     "clrl.sb3": LOOP | {"clrl.control"},
     "clrl.train": LOOP | {"clrl.control", "clrl.sb3"},
     "clrl.launch": LAUNCH,
-    "clrl.report": LEAVES | {"clrl.config", "clrl.record"},
+    "clrl.report": FILES | {"clrl.config", "clrl.record"},
     "clrl.suite": SUITE,
     "clrl.bench": BENCH,
     "clrl.cli": BENCH | {"clrl.bench"},
@@ -153,13 +161,15 @@ def test_imports_only_what_its_room_may(module: str) -> None:
 def test_every_import_is_a_declared_dependency_and_the_reverse() -> None:
     providers = importlib.metadata.packages_distributions()
     names = {name.split(".")[0] for module in SOURCES for name in imports_of(module)}
-    outside = names - set(sys.stdlib_module_names) - {"clrl"}
+    optional = PROJECT["project"]["optional-dependencies"]
+    elsewhere = named(optional["ray"]) | named(optional["slurm"])  # not installed for the tests
+    outside = names - set(sys.stdlib_module_names) - {"clrl"} - elsewhere
     unknown = sorted(outside - providers.keys())
     assert not unknown, f"imported and not installed: {unknown}"
     used = {name: set(map(distribution_key, providers[name])) for name in outside}
     declared = named(PROJECT["project"]["dependencies"])
     optional = PROJECT["project"]["optional-dependencies"]
-    allowed = declared | named(optional["box2d"]) | named(optional["mujoco"])
+    allowed = declared.union(*(named(optional[name]) for name in ("box2d", "mujoco", "parquet")))
     undeclared = {name for name, distributions in used.items() if not distributions & allowed}
     assert not undeclared
     assert declared <= set().union(*used.values())
@@ -199,7 +209,7 @@ def test_listing_and_help_load_nothing_heavy(tmp_path: Path) -> None:
         if name in {"clrl", "clrl.cli", "clrl.config", "clrl.suite", *LEAVES}
         or name.split(".")[-1] in {"table", "options", "benchmarks"}
     ]
-    heavy = {"torch", "sklearn", "scipy", "stable_baselines3", "tensorboard"}
+    heavy = {"torch", "sklearn", "scipy", "stable_baselines3", "tensorboard", "matplotlib"}
     assert not heavy & loaded_by(light, tmp_path)
 
 
@@ -230,5 +240,6 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
         expected.add(Path(*folder.split("."), path.name))
     for path in (ROOT / "configs").rglob("*.yaml"):
         expected.add(Path("clrl") / path.relative_to(ROOT))
+    expected.add(Path("clrl/report/page.html.jinja"))
     assert {name for name in names if name.parts[0] == "clrl"} == expected
     assert any(name.parts[1:] == ("licenses", "LICENSE") for name in names)

@@ -7,26 +7,36 @@ from typing import Any
 
 from clrl.errors import UsageError
 from clrl.launch.crew import Crew
+from clrl.launch.options import LaunchOptions
 
 
-def crew_of(launcher: str, workers: int | None, address: str | None, out: Path) -> Crew[Any]:
+def crew_of(options: LaunchOptions, out: Path) -> Crew[Any]:
     """The workers that a command line asks for.
 
     Args:
-        launcher: ``local``, ``ray`` or ``slurm``.
-        workers: how many at a time; None for one a core.
-        address: of a Ray cluster.
+        options: what it says.
         out: the suite's folder.
 
     Raises:
         UsageError: they cannot be had.
     """
-    if address is not None and launcher != "ray":
-        raise UsageError(f"--address: is Ray's; expected --launcher ray, got {launcher}")
-    if launcher == "ray":
+    if options.address is not None and options.launcher != "ray":
+        raise UsageError(
+            f"--address: expected with --launcher ray, got --launcher {options.launcher}"
+        )
+    if options.device == "cuda" and options.launcher != "local":
+        raise UsageError(
+            f"--device cuda: expected with --launcher local, got --launcher {options.launcher}"
+        )
+    if options.launcher == "ray":
         from clrl.launch.ray import RayCrew
 
-        return RayCrew(workers, address, out)
+        return RayCrew(options.workers, options.address, out)
+    if options.launcher == "slurm":
+        from clrl.launch.slurm import SlurmCrew
+
+        return SlurmCrew(options.workers, out, options.slurm)
     from clrl.launch.local import LocalCrew, default_workers
 
-    return LocalCrew(workers or default_workers())
+    # A GPU takes populations whole.
+    return LocalCrew(options.workers or (1 if options.device == "cuda" else default_workers()))

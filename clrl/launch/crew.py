@@ -7,6 +7,7 @@ is, and by what way both travel, is the crew's business.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 
@@ -39,9 +40,11 @@ class Crew(Protocol[W]):
 
     Attributes:
         size: how many can work side by side.
+        elastic: whether there are as many as there are populations, so that none need be cut.
     """
 
     size: int
+    elastic: bool
 
     def start(self) -> W:
         """A new worker."""
@@ -51,6 +54,9 @@ class Crew(Protocol[W]):
 
     def end(self, workers: Sequence[W] | None = None) -> None:
         """End workers, all of them unless given, whatever they are doing."""
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Inside, requests are gathered, and leave together."""
 
     def hold(self, lock: int) -> None:
         """Have workers, those to come included, keep the lock of the suite's folder taken."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +36,9 @@ class Job:
         return self.config.steps * len(self.folders)
 
 
-def share_out(populations: Sequence[Job], workers: int) -> list[Job]:
+def share_out(
+    populations: Sequence[Job], workers: int | None, members: int | None = None
+) -> list[Job]:
     """Cut populations so that no worker is left without work before the end.
 
     Members are independent, so that cutting never changes a result; but a population
@@ -46,19 +49,32 @@ def share_out(populations: Sequence[Job], workers: int) -> list[Job]:
 
     Args:
         populations: what there is to do.
-        workers: how many jobs run side by side.
+        workers: how many jobs run side by side; None for any number, with nothing to cut.
+        members: how many seeds a job has at most; None for any number.
 
     Returns:
         The jobs in the order in which to start them.
     """
     begun = [population for population in populations if population.resumes]
     new = [population for population in populations if not population.resumes]
-    whole = len(new) // workers * workers
-    jobs = begun + new[:whole]
-    for population in new[whole:]:
-        seeds = list(population.folders)
-        parts = min(workers, len(seeds))
-        for part in range(parts):
-            mine = seeds[part * len(seeds) // parts : (part + 1) * len(seeds) // parts]
-            jobs.append(replace(population, folders={k: population.folders[k] for k in mine}))
+    whole = len(new) if workers is None else len(new) // workers * workers
+    jobs = list(begun)
+    for index, population in enumerate(new):
+        seeds = len(population.folders)
+        parts = 1 if workers is None or index < whole else min(workers, seeds)
+        if members is not None:
+            parts = max(parts, -(-seeds // members))
+        jobs += _cut(population, parts)
     return jobs
+
+
+def _cut(population: Job, parts: int) -> list[Job]:
+    """A population as so many parts, of nearly equal size."""
+    if parts == 1:
+        return [population]
+    seeds = list(population.folders)
+    bounds = [part * len(seeds) // parts for part in range(parts + 1)]
+    return [
+        replace(population, folders={k: population.folders[k] for k in seeds[first:last]})
+        for first, last in itertools.pairwise(bounds)
+    ]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from multiprocessing import connection
 from multiprocessing.reduction import send_handle
 from typing import Any, cast
@@ -79,6 +80,12 @@ class LocalWorker:
             self.pipe.send(("hold",))
             send_handle(self.pipe, lock, self.process.pid)
 
+    def wait_for_trainer(self, seconds: float) -> None:
+        """Wait until the population's process has ended, so many seconds at most."""
+        deadline = time.monotonic() + seconds
+        while self._trainer and _exists(self._trainer) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
     def leave(self) -> None:
         """Ask for an end: of a population at once, of the worker when it has nothing to do."""
         if self._trainer:
@@ -103,6 +110,8 @@ class LocalCrew:
         size: how many can work side by side.
         command: what to start as a worker.
     """
+
+    elastic = False
 
     def __init__(self, size: int, command: Sequence[str] = COMMAND) -> None:
         self.size = size
@@ -134,11 +143,23 @@ class LocalCrew:
             worker.end(deadline)
             self._started.remove(worker)
 
+    def batch(self) -> AbstractContextManager[None]:
+        """See `clrl.launch.crew.Crew.batch`."""
+        return contextlib.nullcontext()
+
     def hold(self, lock: int) -> None:
         """See `clrl.launch.crew.Crew.hold`."""
         self._lock = lock
         for worker in self._started:
             worker.hold(lock)
+
+
+def _exists(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _kill(process: int, number: int) -> None:

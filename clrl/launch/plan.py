@@ -61,9 +61,8 @@ def _left(population: Job, force: bool) -> list[Job]:
                     f"{folder}: this run has other settings: {_few(settings)}; choose another --out"
                 )
             continue
-        group = tuple(status.get("population", [seed]))
-        home = folder.with_name(f"seed-{group[0]}")
-        if not checkpoint.exists(home) or (state == "failed" and settings and not force):
+        group = _begun_with(seed, folder, status)
+        if not group or (state == "failed" and settings and not force):
             if settings and state != "failed" and not force:
                 raise UsageError(
                     f"{folder}: this run has other settings: {_few(settings)}; choose another "
@@ -87,7 +86,20 @@ def _left(population: Job, force: bool) -> list[Job]:
         )
         for group, changed in begun.items()
     ]
+    new = {seed: folder for seed, folder in new.items() if not any(seed in one for one in begun)}
     return parts + ([replace(population, folders=new)] if new else [])
+
+
+def _begun_with(seed: int, folder: Path, status: Mapping[str, Any]) -> tuple[int, ...]:
+    """The seeds that share a run's checkpoint; none where there is no checkpoint of theirs."""
+    group = status.get("population")
+    if not isinstance(group, list) or not all(type(one) is int and one >= 0 for one in group):
+        return ()
+    if seed not in group:
+        return ()
+    home = folder.with_name(f"seed-{group[0]}")
+    same = record.read_status(home).get("population") == group  # it may have been begun anew
+    return tuple(group) if same and checkpoint.exists(home) else ()
 
 
 def _sibling(population: Job, seed: int) -> Path:

@@ -9,11 +9,13 @@ whenever there is a new checkpoint, and at the end.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import shutil
 import socket
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,8 +123,7 @@ class RayWorker:
 
     def receive(self) -> list[tuple[str, Any]]:
         """See `clrl.launch.crew.Worker.receive`; to be called when the future is there."""
-        import ray
-
+        ray = _ray()
         try:
             answer = ray.get(self.future)
         except ray.exceptions.RayActorError:
@@ -154,9 +155,7 @@ class RayWorker:
 
     def end(self) -> None:
         """Give the place back."""
-        import ray
-
-        ray.kill(self._seat)
+        _ray().kill(self._seat)
 
 
 class RayCrew:
@@ -171,13 +170,10 @@ class RayCrew:
         UsageError: Ray is not installed, or does not answer at the address.
     """
 
+    elastic = False
+
     def __init__(self, size: int | None, address: str | None, out: Path) -> None:
-        try:
-            import ray
-        except ModuleNotFoundError as error:
-            raise UsageError(
-                "--launcher ray: Ray is not installed: pip install 'clrl[ray]'"
-            ) from error
+        ray = _ray()
         if address is not None:
             _reach(address)
         own = {} if address else {"num_cpus": size or default_workers(), "include_dashboard": False}
@@ -199,8 +195,7 @@ class RayCrew:
 
     def wait(self, workers: Sequence[RayWorker], seconds: float) -> list[RayWorker]:
         """See `clrl.launch.crew.Crew.wait`."""
-        import ray
-
+        ray = _ray()
         by_future = {worker.future: worker for worker in workers}
         first, rest = ray.wait(list(by_future), timeout=seconds)
         more = ray.wait(rest, num_returns=len(rest), timeout=0)[0] if first and rest else []
@@ -208,17 +203,31 @@ class RayCrew:
 
     def end(self, workers: Sequence[RayWorker] | None = None) -> None:
         """See `clrl.launch.crew.Crew.end`."""
-        import ray
-
         for worker in list(self._started if workers is None else workers):
             worker.end()
             self._started.remove(worker)
         if workers is None:
             self._token.close()
-            ray.shutdown()
+            _ray().shutdown()
+
+    def batch(self) -> AbstractContextManager[None]:
+        """See `clrl.launch.crew.Crew.batch`."""
+        return contextlib.nullcontext()
 
     def hold(self, lock: int) -> None:
         """Nothing: actors end with their launcher."""
+
+
+def _ray() -> Any:
+    """Ray.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        return importlib.import_module("ray")
+    except ModuleNotFoundError as error:
+        raise UsageError("--launcher ray: Ray is missing: pip install 'clrl[ray]'") from error
 
 
 def _token(out: Path) -> Any:

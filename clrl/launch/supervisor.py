@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Any, cast
 
-from clrl import record
+from clrl import checkpoint, record
 from clrl.attempt import STOPPING
 from clrl.checkpoint import Keeping
 from clrl.config import config_hash, to_dict
@@ -127,25 +127,39 @@ class Supervisor:
             UsageError: a job cannot start.
             Interrupted: the user asked for an end.
         """
-        for _ in range(self.crew.size - len(self._idle)):
+        for _ in range(min(self.crew.size, len(jobs)) - len(self._idle)):
             self._idle.append(self.crew.start())
         remarks = []
         for job in jobs:
-            if not self._idle:
-                self._idle.append(self.crew.start())
-            worker = self._idle[0]
-            worker.send(("check", to_dict(job.config), job.device))
-            try:
-                kind, answer = self._message(worker)
-            except Gone as gone:
-                self._idle.remove(worker)
-                kind, answer = "death", str(gone)
-            if kind == "death":
-                answer = _killed(answer)
-            if kind != "done":
-                raise UsageError(f"{job.label}: {_last_line(answer)}")
+            answer = self._ask(job, "check")
             remarks += [f"{job.label}: {remark}" for remark in answer]
         return remarks
+
+    def measure(self, jobs: Sequence[Job]) -> list[float]:
+        """Steps a second of each job, over all its seeds, from a few seconds of training.
+
+        Raises:
+            UsageError: a job cannot start.
+            Interrupted: the user asked for an end.
+        """
+        return [self._ask(job, "measure", list(job.folders)) for job in jobs]
+
+    def _ask(self, job: Job, kind: str, *more: Any) -> Any:
+        """The answer of an idle worker to a request about a job."""
+        if not self._idle:
+            self._idle.append(self.crew.start())
+        worker = self._idle[0]
+        worker.send((kind, to_dict(job.config), *more, job.device))
+        try:
+            ended, answer = self._message(worker)
+        except Gone as gone:
+            self._idle.remove(worker)
+            ended, answer = "death", str(gone)
+        if ended == "death":
+            answer = _killed(answer)
+        if ended != "done":
+            raise UsageError(f"{job.label}: {_last_line(answer)}")
+        return answer
 
     def _message(self, worker: Worker) -> tuple[str, Any]:
         """The answer to a request."""
@@ -184,18 +198,25 @@ class Supervisor:
             raise
 
     def _hand_out(self, waiting: list[_Attempts], progress: Progress) -> None:
-        while waiting and (self._idle or len(self._busy) < self.crew.size):
-            attempts = waiting.pop()
-            if not self._begin(attempts, progress):
-                continue
-            worker = self._idle.pop() if self._idle else self.crew.start()
-            self._busy[worker] = attempts
-            job = attempts.job
-            terms = Terms(job.folders, self.keeping, attempts.resumes, job.device)
-            worker.send(("train", to_dict(job.config), terms))
-        if not waiting:
+        if waiting and self._has_room():
+            with self.crew.batch():
+                while waiting and self._has_room():
+                    self._hand_over(waiting.pop(), progress)
+        if not waiting:  # and what others wait for is free
             self.crew.end(self._idle)
             self._idle = []
+
+    def _has_room(self) -> bool:
+        return bool(self._idle) or len(self._busy) < self.crew.size
+
+    def _hand_over(self, attempts: _Attempts, progress: Progress) -> None:
+        if not self._begin(attempts, progress):
+            return
+        worker = self._idle.pop() if self._idle else self.crew.start()
+        self._busy[worker] = attempts
+        job = attempts.job
+        terms = Terms(job.folders, self.keeping, attempts.resumes, job.device)
+        worker.send(("train", to_dict(job.config), terms))
 
     def _begin(self, attempts: _Attempts, progress: Progress) -> bool:
         """Note that a job starts; whether that could be done."""
@@ -207,6 +228,9 @@ class Supervisor:
             "forced": list(job.forced),
         }
         try:
+            if not attempts.resumes:  # before a status vouches for what is there
+                for folder in job.folders.values():
+                    checkpoint.remove(folder)
             for seed, folder in job.folders.items():
                 record.start_run(folder, seed, plain, digest, job.device, **more)
         except StorageError as error:
@@ -226,7 +250,7 @@ class Supervisor:
             return self._ended(attempts, "death", str(gone), progress)
         for kind, answer in messages:
             if kind == "progress":
-                progress.update(attempts.job, answer)
+                progress.update(attempts.job, *answer)
             elif kind == "remark":
                 progress.say(attempts.job, answer)
             else:

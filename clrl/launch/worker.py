@@ -5,14 +5,15 @@ does nothing else itself, so that whatever happens in the process of one populat
 that is used up included, happens to no other. It never prints, and writes nothing but what
 an attempt writes. When the launcher is gone, all end.
 
-It receives a file descriptor to hold open (the lock of the suite's folder), as
-``("hold",)`` and the descriptor; ``("check", config, device)``; and ``("train", config,
-terms)``, a configuration being plain data and the terms a `Terms`. The process that serves a
-request sends ``("pid", its number)``, while it trains ``("progress", done)`` and ``("remark",
-line)``, and at the end ``("done", result)``, the result being a list of remarks or ``{seed:
-state}``; ``("preempted", None)``; ``("mistake", line)`` for a user's mistake; ``("storage",
-line)`` where something cannot be written; or ``("error", traceback)``. If it dies, the worker
-sends ``("death", how)``.
+It receives a file descriptor to hold open (the lock of the suite's folder), as ``("hold",)`` and
+the descriptor; ``("check", config, device)``; ``("measure", config, seeds, device)``; and
+``("train", config, terms)``, a configuration being plain data and the terms a `Terms`.
+
+The process that serves a request sends ``("pid", its number)``; while it trains ``("progress",
+(done, online))`` and ``("remark", line)``; and at the end ``("done", result)``, the result being
+a list of remarks, steps a second, or ``{seed: state}``; ``("preempted", None)``; ``("mistake",
+line)`` for a user's mistake; ``("storage", line)`` where something cannot be written; or
+``("error", traceback)``. If it dies, the worker sends ``("death", how)``.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ from clrl.checkpoint import Keeping
 from clrl.config import RunConfig, resolve
 from clrl.errors import StorageError, UsageError
 from clrl.launch.process import set_up
+from clrl.online import Latest
 from clrl.values import Place
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_MEASURED = 3.0  # seconds of training from which a rate is taken
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,14 @@ class Trainer(Protocol):
     def check(self, config: RunConfig, device: str) -> list[str]:
         """Raise what training would raise at its start; return what the user should know."""
 
+    def measure(self, config: RunConfig, seeds: list[int], device: str) -> float:
+        """Steps a second of a population, over all members, from a short training."""
+
     def train(
         self,
         config: RunConfig,
         terms: Terms,
-        progress: Callable[[int], None],
+        progress: Callable[[int, Latest | None], None],
         remark: Callable[[str], None],
     ) -> dict[int, str]:
         """Train a population and return each seed's final state."""
@@ -128,24 +134,21 @@ def cause(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
 
-def _serve(
-    connection: Connection,
-    trainer: Trainer,
-    kind: str,
-    plain: Any,
-    how: Any,
-) -> None:
+def _serve(connection: Connection, trainer: Trainer, kind: str, plain: Any, *more: Any) -> None:
     connection.send(("pid", os.getpid()))
     try:
         config = resolve(plain, Place("configuration"))
         answer: tuple[str, Any]
         if kind == "check":
-            answer = ("done", trainer.check(config, how))
+            answer = ("done", trainer.check(config, *more))
+        elif kind == "measure":
+            answer = ("done", trainer.measure(config, *more))
         else:
+            (terms,) = more
             states = trainer.train(
                 config,
-                how,
-                lambda done: connection.send(("progress", done)),
+                terms,
+                lambda done, online: connection.send(("progress", (done, online))),
                 lambda line: connection.send(("remark", line)),
             )
             answer = ("done", states)
@@ -185,16 +188,19 @@ class _Torch:
                 "trained by itself, which is slower"
             )
         try:
-            made.state_dict()
+            made.check_state()
         except UsageError as error:
             remarks.append(f"no checkpoints, so that it starts anew when interrupted: {error}")
         return remarks
+
+    def measure(self, config: RunConfig, seeds: list[int], device: str) -> float:
+        return self._train.measure(config, seeds, _MEASURED, device)
 
     def train(
         self,
         config: RunConfig,
         terms: Terms,
-        progress: Callable[[int], None],
+        progress: Callable[[int, Latest | None], None],
         remark: Callable[[str], None],
     ) -> dict[int, str]:
         return Attempt(
@@ -203,4 +209,5 @@ class _Torch:
 
 
 if __name__ == "__main__":
+    die_with_parent()  # which holds the folder's lock, while torch is loaded as well
     main(Connection(int(sys.argv[1])), _Torch())

@@ -5,22 +5,26 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from clrl import record
 from clrl.report.aggregate import bootstrap_interval, mean
+from clrl.report.outcomes import average_online
+from clrl.report.results import Column, columns
 
 WIDTH = 100
 """Columns of the table where there is no terminal."""
 
-Row = dict[str, float | None]
+Columns = Mapping[str, Column]
+"""What was recorded in a run: tag to steps and values."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,15 @@ class Figure:
     when: Literal["whole", "end"]
     percent: bool = False
 
-    def of(self, rows: Sequence[Row]) -> float | None:
-        """The figure of one run, or None where the run has none."""
-        if self.when == "end":
-            values = [row[self.tag] for row in rows if row.get(self.tag) is not None]
-            return values[-1] if values else None
-        return weighted_mean(rows, self.tag)
+    def of(self, run: Columns) -> float:
+        """The figure of one run; nan where the run has none."""
+        if self.tag not in run:
+            return math.nan
+        column = run[self.tag]
+        if self.when == "whole":
+            return average_online(column.steps, column.values)
+        values = column.values[np.isfinite(column.values)]
+        return float(values[-1]) if len(values) else math.nan
 
 
 Line = tuple[tuple[str, str], int, dict[Figure, tuple[str, str]]]
@@ -76,28 +83,6 @@ _CONTROL = (
     Figure("gradient norm", "plasticity/actor/grad_norm", "end"),
     Figure("weight magnitude", "plasticity/actor/weight_magnitude", "end"),
 )
-
-
-def weighted_mean(rows: Sequence[Row], tag: str) -> float | None:
-    """Mean of a window's figure over a run, each window weighted by its length.
-
-    Args:
-        rows: the run's lines; a window goes from the line before that has the tag.
-        tag: which figure; lines without it, or with null, are left out.
-
-    Returns:
-        The mean, or None where no line has the tag.
-    """
-    total = weight = last = 0.0
-    for row in rows:
-        step, value = row["step"] or 0.0, row.get(tag)
-        if tag not in row:
-            continue
-        if value is not None:
-            total += value * (step - last)
-            weight += step - last
-        last = step
-    return total / weight if weight else None
 
 
 def print_tables(folder: Path, console: Console | None = None) -> None:
@@ -137,6 +122,39 @@ def print_failures(failures: Sequence[tuple[str, Sequence[int], str]]) -> None:
     console.print(table)
 
 
+def print_plan(
+    populations: Sequence[tuple[str, Sequence[int], bool, float]], where: str, at_a_time: int
+) -> None:
+    """Print what a suite would do, and how long that takes.
+
+    Args:
+        populations: label, seeds, whether it goes on from a checkpoint, and hours of each.
+        where: what to say of the place.
+        at_a_time: how many are in training side by side.
+    """
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("population", "seeds", "hours", ""):
+        table.add_column(heading, justify="right" if heading == "hours" else "left")
+    for label, seeds, resumes, hours in populations:
+        remark = "from its checkpoint" if resumes else ""
+        table.add_row(*map(Text, (label, _seeds(seeds), f"{hours:.2f}", remark)))
+    console.print(table)
+    total = sum(hours for *_, hours in populations)
+    runs = sum(len(seeds) for _, seeds, *_ in populations)
+    console.print(
+        f"{runs} runs in {len(populations)} populations, {total:.2f} hours of one core; {where}, "
+        f"about {total / max(1, at_a_time):.2f} hours. Nothing was written.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    whole = list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))) and len(seeds) > 1
+    return f"{seeds[0]}-{seeds[-1]}" if whole else ",".join(map(str, seeds))
+
+
 def benchmark_tables(benchmark: str, learners: dict[str, list[Path]], width: int) -> list[Table]:
     """The table of one benchmark, cut into several below each other where it is too wide.
 
@@ -148,11 +166,10 @@ def benchmark_tables(benchmark: str, learners: dict[str, list[Path]], width: int
     Returns:
         Tables to print.
     """
-    metrics = {
-        label: [record.read_metrics(folder / record.METRICS) for folder in folders]
-        for label, folders in learners.items()
-    }
-    tags = {tag for runs in metrics.values() for rows in runs for row in rows for tag in row}
+    wanted = {figure.tag for figure in (*_CLASSIFICATION, *_REGRESSION, *_CONTROL)}
+    wanted.add("online/episodes")
+    metrics = {label: [_read(folder, wanted) for folder in of] for label, of in learners.items()}
+    tags = {tag for runs in metrics.values() for run in runs for tag in run}
     figures = _REGRESSION
     if "online/accuracy" in tags:
         figures = _CLASSIFICATION
@@ -167,12 +184,12 @@ def benchmark_tables(benchmark: str, learners: dict[str, list[Path]], width: int
     return _fitted(benchmark, lines, list(lines[0][2]), width)
 
 
-def summary(figure: Figure, runs: Sequence[Sequence[Row]]) -> tuple[str, str]:
+def summary(figure: Figure, runs: Sequence[Columns]) -> tuple[str, str]:
     """A cell: mean over seeds, and its 95% bootstrap interval.
 
     Args:
         figure: what to show.
-        runs: the lines of each seed's run.
+        runs: what each seed's run recorded.
 
     Returns:
         The mean and the interval as text; the interval is empty for a single seed, and
@@ -180,7 +197,7 @@ def summary(figure: Figure, runs: Sequence[Sequence[Row]]) -> tuple[str, str]:
     """
     found = [figure.of(rows) for rows in runs]
     scale = 100 if figure.percent else 1
-    values = [value * scale for value in found if value is not None and math.isfinite(value)]
+    values = [value * scale for value in found if math.isfinite(value)]
     if not values:
         return "-", ""
     low, high = (float(bound) for bound in bootstrap_interval(values))
@@ -199,8 +216,15 @@ def _decimals(value: float) -> int:
     return max(0, 2 - magnitude if magnitude >= -1 else 1 - magnitude)
 
 
+def _read(folder: Path, wanted: Set[str]) -> Columns:
+    try:
+        return columns(folder / record.METRICS, wanted.__contains__)[0]
+    except OSError:
+        return {}
+
+
 def _state(folder: Path) -> str:
-    return str(record.read_status(folder).get("state"))
+    return str(record.readable_status(folder).get("state"))
 
 
 def _fitted(

@@ -6,6 +6,7 @@ import inspect
 import random
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -18,6 +19,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor, nn
 
+from clrl import checkpoint
 from clrl.agents import sb3
 from clrl.agents.optim.continual_backprop import ContinualBackprop
 from clrl.agents.optim.rule import UpdateRule
@@ -32,6 +34,7 @@ from clrl.agents.options import (
     SB3SACOptions,
     SB3TD3Options,
 )
+from clrl.envs.state import load_state_dict, state_dict
 from clrl.errors import UsageError
 from clrl.seeding import derived_seed
 
@@ -459,3 +462,55 @@ def test_every_other_activation(activation: str) -> None:
     }
     torch.testing.assert_close(module(x), expected[activation])
     assert layer.function == activation
+
+
+class Saving(BaseCallback):
+    """Packs the state of learner and environments at the start of a rollout, as a checkpoint."""
+
+    def __init__(self, one: sb3.Learner, world: Any, at: int) -> None:
+        super().__init__()
+        self.one, self.world, self.left = one, world, at
+        self.saved = b""
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if not self.left:
+            self.saved = checkpoint.pack(
+                {"learner": self.one.state_dict(), "envs": state_dict(self.world)}
+            )
+        self.left -= 1
+
+
+@pytest.mark.parametrize("at", [0, 2, 6])
+@every_algorithm
+def test_a_fresh_learner_goes_on_from_a_state_exactly(name: str, at: int) -> None:
+    """DQN, SAC and TD3 act at random before step 20; PPO has two rollouts."""
+    at = min(at, 1) if name == "PPO" else at
+    steps = 96 if name == "PPO" else STEPS
+    options = OPTIONS[name]
+
+    def made(seed: int) -> tuple[sb3.Learner, Any]:
+        world = envs(name, options.num_envs)
+        shape = MLPOptions(widths=(12, 8))
+        return getattr(sb3, name)(seed, world, shape, ADAM, options), world
+
+    def end(one: sb3.Learner) -> list[Any]:
+        return [one.losses(), one.model.num_timesteps, weights(one), one.gradient_views()] + [
+            value.clone() for value in one.model.policy.state_dict().values()
+        ]
+
+    with sb3.own_generators():
+        one, world = made(1)
+        saving = Saving(one, world, at)
+        one.learn(steps, saving)
+        wanted = end(one)
+    state = checkpoint.unpack(saving.saved, Path("state"))
+    with sb3.own_generators():
+        other, world = made(1)
+        np.random.rand(5), torch.rand(3), random.random(), other.model.action_space.sample()
+        other.load_state_dict(state["learner"])
+        load_state_dict(world, state["envs"])
+        other.learn(steps, Nothing())
+        torch.testing.assert_close(end(other), wanted, rtol=0, atol=0)

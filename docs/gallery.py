@@ -1,0 +1,218 @@
+"""Writes docs/gallery: a page for each method and each benchmark, with curves of our own.
+
+    python docs/gallery.py [RUNS]
+
+What a page says comes from the tables, docstrings and suites, so that nothing is said twice.
+Curves and verdicts come from the folders of suites below RUNS, as far as they are there (others
+stay as they were). ``make gallery`` calls this with ``runs``; a test holds that the pages are what
+this file writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from clrl import arguments, suite
+from clrl.agents.optim.table import ADDONS, OPTIMIZERS
+from clrl.envs.benchmarks import BENCHMARKS
+from clrl.registry import Entry
+from clrl.report import drawing, page
+from clrl.report.analysis import studies
+from clrl.report.results import read
+from clrl.report.verdict import of_study
+
+FOLDER = Path(__file__).parent / "gallery"
+OUTCOMES = FOLDER / "outcomes.json"
+"""What the suites gave when their folders were last at hand: suite, benchmark, verdict."""
+SECTIONS = re.compile(r"(Args|Attributes|Raises|Returns):")
+
+
+def main() -> None:
+    """Draw what is at hand, then write all pages."""
+    FOLDER.mkdir(exist_ok=True)
+    if len(sys.argv) > 1:
+        draw(Path(sys.argv[1]))
+    outcomes = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {}
+    for name, text in pages(outcomes).items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+def draw(runs: Path) -> None:
+    """Take in the folders of the package's suites that lie below ``runs``."""
+    outcomes = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {}
+    for name in suite.names():
+        if (runs / name / "suite.yaml").is_file():
+            results = read(runs / name)
+            found = studies(results)
+            look = drawing.styles(page.labels(results, found))
+            outcomes[name] = {}
+            for study in found:
+                shown = {method.label: look[method.label] for method in study.methods}
+                panels = drawing.panels(study, look)
+                if panels:
+                    drawing.save(panels[0], FOLDER / f"{name}-{study.benchmark}.png", shown)
+                    outcomes[name][study.benchmark] = of_study(study)
+    OUTCOMES.write_text(json.dumps(outcomes, indent=1, ensure_ascii=False) + "\n")
+
+
+def pages(outcomes: Mapping[str, Mapping[str, list[str]]]) -> dict[str, str]:
+    """File name to text, for every page.
+
+    Args:
+        outcomes: suite to benchmark to the sentences of its verdict, for those with a figure.
+    """
+    made: dict[str, str] = {}
+    for kind, tables in (("method", (OPTIMIZERS, ADDONS)), ("benchmark", (BENCHMARKS,))):
+        for entry in (entry for table in tables for entry in table):
+            if entry.source == "built in":
+                made[f"{kind}-{entry.name}.md"] = _page(kind, entry, outcomes)
+    made["README.md"] = _index(made, outcomes)
+    return made
+
+
+def _index(made: Mapping[str, str], outcomes: Mapping[str, Mapping[str, list[str]]]) -> str:
+    lines = ["# Gallery", "", "Written by `make gallery` from tables, docstrings and suites.", ""]
+    for name, benchmarks in outcomes.items():
+        for benchmark, said in benchmarks.items():
+            lines += [f"## {name}: {benchmark}", "", f"`clrl suite {name}`", ""]
+            lines += [f"![{benchmark}]({name}-{benchmark}.png)", "", *_verdict(said), ""]
+    for kind in ("method", "benchmark"):
+        lines += [f"## {kind.capitalize()}s", ""]
+        for file in made:
+            if file.startswith(kind):
+                title, _, text = made[file].partition("\n\n")
+                summary = text.partition("\n\n")[0]
+                lines.append(f"- [{title.removeprefix('# ')}]({file}): {summary}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _page(kind: str, entry: Entry, outcomes: Mapping[str, Mapping[str, list[str]]]) -> str:
+    target, options = entry.load(), entry.options_type()
+    lines = [f"# {entry.name}", "", entry.summary, ""]
+    if target.__module__.startswith("clrl."):
+        # Streams share their mechanism and its sources, which their module tells.
+        whole = inspect.getdoc(target) or ""
+        shared = kind == "benchmark" and ".streams." in target.__module__
+        module = inspect.getdoc(inspect.getmodule(target)) if shared else ""
+        texts = [whole, (module or "").partition("\n")[2]]
+    else:
+        texts = [f"`{entry.target.replace(':', '.')}`, as it comes with torch."]
+    for text in texts:
+        lines += [*_markdown(text), ""]
+    lines += ["## Options", "", *_options(options, target), ""]
+    used = list(_used(kind, entry.name))
+    if used:
+        lines += ["## In our suites", ""]
+        for name, label, settings in used:
+            lines.append(f"- `{name}`, as `{label}`: {settings}")
+        lines.append("")
+    for name, label in dict.fromkeys(_figures(kind, used, outcomes)):
+        lines += [f"## {name}: {label}", "", f"![{label}]({name}-{label}.png)", ""]
+        lines += [*_verdict(outcomes[name][label]), ""]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip("\n") + "\n"
+
+
+def _verdict(said: list[str]) -> list[str]:
+    """The first sentences: what was best, and what lost its plasticity."""
+    return [" ".join(said[:2])]
+
+
+def _figures(
+    kind: str, used: list[tuple[str, str, str]], outcomes: Mapping[str, Mapping[str, list[str]]]
+) -> Iterator[tuple[str, str]]:
+    """(suite, benchmark) of every figure that shows what the page is about."""
+    for name, label, _ in used:
+        for benchmark in outcomes.get(name, {}):
+            loaded = _loaded(name)
+            on = loaded.only.get(label, tuple(loaded.benchmarks))
+            if benchmark == label or (kind == "method" and benchmark in on):
+                yield name, benchmark
+
+
+def _used(kind: str, wanted: str) -> Iterator[tuple[str, str, str]]:
+    """(suite, label, settings) wherever the package's suites name it."""
+    for name in suite.names():
+        loaded = _loaded(name)
+        if kind == "benchmark":
+            for label, choice in loaded.benchmarks.items():
+                if choice.name == wanted:
+                    yield name, label, _settings(choice.options)
+            continue
+        for label, config in loaded.learners.items():
+            rules = [config.optimizer, *config.addons]
+            if any(choice.name == wanted for choice in rules):
+                said = ", ".join(f"{one.name} ({_settings(one.options)})" for one in rules)
+                yield name, label, said
+
+
+@functools.cache
+def _loaded(name: str) -> suite.Suite:
+    return suite.load(name)
+
+
+def _settings(options: Any) -> str:
+    """The options that differ from their defaults."""
+    found = [
+        f"{field.name} {_shown(getattr(options, field.name))}"
+        for field in dataclasses.fields(options)
+        if getattr(options, field.name) != field.default
+    ]
+    return ", ".join(found) or "defaults"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_shown, value))
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+
+
+def _options(options: type, target: Any) -> list[str]:
+    """A table of options: name, default, meaning (which either side's docstring may say)."""
+    fields = dataclasses.fields(options)
+    if not fields:
+        return ["None."]
+    of_target = arguments.attribute_help(target, "Args") if inspect.isclass(target) else {}
+    meaning = of_target | arguments.attribute_help(options)
+    rows = ["| option | default | meaning |", "|---|---|---|"]
+    for field in fields:
+        default = "" if field.default is dataclasses.MISSING else f"`{_shown(field.default)}`"
+        text = meaning.get(field.name, "").replace("|", "\\|")
+        rows.append(f"| `{field.name}` | {default} | {text} |")
+    return rows
+
+
+def _markdown(text: str) -> list[str]:
+    """A docstring as Markdown: literal blocks fenced; sections of arguments left to the options."""
+    lines, fenced, skipped = [], False, False
+    for line in text.splitlines():
+        indented = line.startswith("    ")
+        if SECTIONS.fullmatch(line):
+            skipped = True
+        elif line and not indented:
+            skipped = False
+        if skipped:
+            continue
+        if fenced and line and not indented:
+            while lines[-1] == "":
+                lines.pop()
+            lines += ["```", ""]
+            fenced = False
+        if line.endswith("::") and not indented:
+            lines += [line[:-1], "", "```"]
+            fenced = True
+        elif not (fenced and not line and lines[-1] == "```"):
+            lines.append(line.removeprefix("    ") if fenced else line)
+    return [*lines, "```"] if fenced else lines
+
+
+if __name__ == "__main__":
+    main()

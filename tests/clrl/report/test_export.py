@@ -1,0 +1,257 @@
+"""What ``clrl report`` writes: the page, figures, tables, numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+
+from clrl import cli
+from clrl.errors import UsageError
+from clrl.report import drawing
+from clrl.report.analysis import studies
+from clrl.report.export import COLUMNS, write
+from clrl.report.results import read
+
+MOST = ("html", "png", "csv", "parquet", "json", "latex")
+
+
+class Page(HTMLParser):
+    """What a page refers to, its identifiers, and whether its tags match."""
+
+    VOID = {"meta", "link", "input", "br", "img"}
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in ("href", "src", "xlink:href", "action"):
+                self.addresses.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+
+    def handle_startendtag(self, tag, attrs) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_stands_alone(finished_page: str) -> None:
+    text = finished_page
+    page = Page(text)
+    assert "script" not in page.tags and "img" not in page.tags
+    assert all(address.startswith(("#", "data:")) for address in page.addresses)
+    assert "@import" not in text and not re.search(r"url\((?!#)", text)
+    assert len(page.ids) == len(set(page.ids))
+    targets = {address[1:] for address in page.addresses if address.startswith("#")}
+    targets |= set(re.findall(r"url\(#([^)]*)\)", text))
+    assert targets <= set(page.ids)
+    # digits: 6 of performance, 4 of diagnostics, up to 4 of correlation, 1 sweep; pole: fewer.
+    assert page.tags.count("figure") >= 20
+    assert text.count('class="seeds"') > 8 and "nan" not in text.lower().replace("financ", "")
+
+
+def test_the_page_says_what_the_numbers_say(finished_page: str) -> None:
+    for words in (
+        "steady has the highest average online accuracy",
+        "Loss of plasticity: fading&#39;s accuracy",
+        "best of 3 settings (adam+lr=0.01), chosen on seeds 0, 1, reported on seeds 2, 3",
+        "Plasticity gap",
+        "A suite written by hand.",
+        "0123456789ab",
+        "clrl 0.1.0",
+        "Source of the settings",
+    ):
+        assert words in finished_page, words
+
+
+def test_the_page_names_what_is_wrong(troubled_folder: Path) -> None:
+    (path,) = write(troubled_folder, ["html"])
+    assert path == troubled_folder / "report" / "report.html"
+    text = path.read_text()
+    assert "30 of 32 runs are over." in text
+    for words in ("seed 2 not started", "seed 3 still going", "seed 1 diverged", "1 damaged line"):
+        assert words in text, words
+
+
+def test_what_a_folder_holds_is_text(suite_folder: Path) -> None:
+    path = suite_folder / "suite.yaml"
+    suite = yaml.safe_load(path.read_text())
+    suite["description"] = "<script>alert(1)</script>"
+    path.write_text(yaml.safe_dump(suite, sort_keys=False))
+    (page,) = write(suite_folder, ["html"])
+    assert "<script" not in page.read_text()
+
+
+def test_every_format(suite_folder: Path, tmp_path: Path) -> None:
+    written = write(suite_folder, MOST, tmp_path / "out")
+    assert [path.name for path in written] == [
+        "report.html", "figures", "metrics.csv", "metrics.parquet", "report.json",
+        "tables.tex",
+    ]  # fmt: skip
+    assert not (suite_folder / "report").exists()
+    figures = sorted((tmp_path / "out" / "figures").iterdir())
+    assert len(figures) == 20
+    for path in figures:
+        assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
+
+
+def test_fonts_are_embedded_in_figures(suite_folder: Path, tmp_path: Path) -> None:
+    (study, *_) = studies(read(suite_folder))
+    look = drawing.styles([method.label for method in study.methods])
+    drawing.save(drawing.panels(study, look)[0], tmp_path / "curves.pdf", look)
+    data = (tmp_path / "curves.pdf").read_bytes()
+    # TrueType outlines within the file; no Type 3 fonts, which publishers refuse.
+    assert b"/FontFile2" in data and b"/Type3" not in data
+    drawing.save(drawing.panels(study, look)[0], tmp_path / "again.pdf", look)
+    assert (tmp_path / "again.pdf").read_bytes() == data
+
+
+def test_the_tidy_table_holds_every_value(suite_folder: Path) -> None:
+    table, parquet = write(suite_folder, ["csv", "parquet"])
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    found = {
+        (r["benchmark"], r["learner"], r["seed"], r["step"], r["metric"]): r["value"] for r in rows
+    }
+    assert len(found) == len(rows)
+    expected = 0
+    for path in suite_folder.glob("*/*/seed-*/metrics.jsonl"):
+        benchmark, learner, seed = path.parts[-4:-1]
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            step = row.pop("step")
+            for tag, value in row.items():
+                expected += 1
+                assert float(found[benchmark, learner, seed[5:], str(step), tag]) == value
+    assert expected == len(rows)
+    pyarrow = pytest.importorskip("pyarrow.parquet")
+    columns = pyarrow.read_table(parquet).to_pydict()
+    assert tuple(columns) == COLUMNS
+    assert [str(value) for value in columns["value"]] == [row["value"] for row in rows]
+    assert columns["metric"] == [row["metric"] for row in rows]
+    assert columns["seed"] == [int(row["seed"]) for row in rows]
+
+
+def test_the_numbers_as_json(troubled_folder: Path) -> None:
+    (path,) = write(troubled_folder, ["json"])
+    content = json.loads(path.read_text())
+    digits = content["benchmarks"]["digits"]
+    assert [one["method"] for one in digits["methods"]] == ["steady", "fading", "adam"]
+    fading = digits["methods"][1]
+    assert fading["seeds"]["1"]["state"] == "diverged" and fading["online"]["seeds"] == 3
+    gaps = [one["value"] for one in fading["plasticity_gap"]]
+    assert gaps == pytest.approx([0.04 * task for task in range(10)])
+    assert len(content["remarks"]) == 4
+    assert digits["sweeps"][0]["best"] == "adam+lr=0.01"
+
+
+def test_latex_tables(suite_folder: Path) -> None:
+    (path,) = write(suite_folder, ["latex"])
+    text = path.read_text()
+    assert text.count(r"\begin{tabular}{lrrrrrrr}") == 2 == text.count(r"\bottomrule")
+    (line,) = [line for line in text.splitlines() if line.startswith("fading")]
+    assert line.count("&") == 7 and line.endswith(r"\\")
+    assert "−" not in text and re.search(r"(?<!\\)%", text.replace("% ", "")) is None
+
+
+def test_the_same_folder_gives_the_same_page(suite_folder: Path) -> None:
+    # Drawn again by this process, whose identifiers and fonts are then no longer new to it.
+    first = write(suite_folder, ["html"])[0].read_bytes()
+    assert write(suite_folder, ["html"])[0].read_bytes() == first
+
+
+def test_mistakes(tmp_path: Path, suite_folder: Path, capsys) -> None:
+    assert cli.main(["report", str(tmp_path / "none")]) == 2
+    assert "there is no such folder" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+    assert cli.main(["report", str(suite_folder), "--format", "docx"]) == 2
+    assert "html" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="--out .*cannot write there"):
+        write(suite_folder, ["csv"], tmp_path / "file")
+
+
+def test_the_command_prints_what_it_wrote(suite_folder: Path, capsys) -> None:
+    assert cli.main(["report", str(suite_folder), "--format", "json", "latex"]) == 0
+    folder = suite_folder / "report"
+    assert capsys.readouterr().out.split() == [
+        str(folder / "report.json"),
+        str(folder / "tables.tex"),
+    ]
+
+
+def test_parquet_without_pyarrow_is_one_line(suite_folder: Path, monkeypatch, capsys) -> None:
+    import builtins
+
+    real = builtins.__import__
+
+    def without(name, *rest):
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert cli.main(["report", str(suite_folder), "--format", "parquet"]) == 2
+    assert "pip install pyarrow" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_browser_shows_it_without_complaint(troubled_folder: Path, tmp_path: Path, width) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs chromium")
+    (page,) = write(troubled_folder, ["html"])
+    # The page, and what it looks like from inside: within a frame of a given width, since a window
+    # of a headless browser is never narrower than 500.
+    probe = tmp_path / "probe.html"
+    probe.write_text(
+        f'<body style="margin:0"><iframe id="f" width="{width}" height="900" src="{page.as_uri()}">'
+        "</iframe><script>f.onload = () => { const d = f.contentDocument; const root = "
+        "d.documentElement; const shown = [...d.querySelectorAll('figure svg')].map(s => "
+        "s.getBoundingClientRect()); document.title = JSON.stringify({wide: root.scrollWidth, "
+        "figures: shown.length, "
+        "visible: shown.filter(r => r.width > 250 && r.height > 150).length, "
+        "outside: shown.filter(r => r.right > root.clientWidth + 1).length, seeds: "
+        "getComputedStyle(d.querySelector('.seeds')).display}); };</script>"
+    )
+    done = subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
+         f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom",
+         "--virtual-time-budget=5000", probe.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr
+    title = re.search(r"<title>(.*?)</title>", done.stdout)
+    assert title is not None, done.stdout[-500:]
+    found = json.loads(title[1])
+    assert found["figures"] == found["visible"] > 20
+    assert found["outside"] == 0 and found["wide"] <= width and found["seeds"] == "none"
+
+
+def test_figures_are_well_formed(finished_page: str) -> None:
+    for text in re.findall(r"<svg role.*?</svg>", finished_page, re.DOTALL):
+        ElementTree.parse(io.StringIO(text))

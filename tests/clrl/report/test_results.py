@@ -1,0 +1,174 @@
+"""Reading results folders, whole and damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clrl.errors import UsageError
+from clrl.report import results
+from clrl.report.results import Grid, columns, read
+
+
+def everything(tag: str) -> bool:
+    return True
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("".join(line + "\n" for line in lines))
+    return path
+
+
+def test_columns_keep_the_order_of_lines(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "m",
+        '{"step": 0, "b": 1.0}',
+        '{"step": 5, "a": 2.0, "b": 3}',
+        '{"step": 5, "b": null}',
+        '{"step": 9, "c": 4.0}',
+    )
+    found, bad, cut = columns(path, lambda tag: tag != "c")
+    assert (bad, cut) == (0, False) and set(found) == {"a", "b"}
+    assert found["a"].steps.tolist() == [5] and found["a"].values.tolist() == [2.0]
+    assert found["b"].steps.tolist() == [0, 5, 5]
+    assert found["b"].values[:2].tolist() == [1.0, 3.0] and np.isnan(found["b"].values[2])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "",
+        "[1, 2]",
+        "7",
+        '{"a": 1.0}',
+        '{"step": "3", "a": 1.0}',
+        '{"step": true, "a": 1.0}',
+        '{"step": 1, "a": 1.0}',  # goes back
+        '{"step": 3, "a": "high"}',
+        '{"step": 3, "a": {"b": 1}}',
+        '{"step": 3, "a": true}',
+        '{"step": 3, "a": NaN}',
+        "\0\0\0\0",
+    ],
+)
+def test_a_damaged_line_is_left_out_and_counted(tmp_path: Path, line: str) -> None:
+    path = write(tmp_path / "m", '{"step": 2, "a": 1.0}', line, '{"step": 4, "a": 2.0}')
+    found, bad, cut = columns(path, everything)
+    assert (bad, cut) == (1, False)
+    assert found["a"].values.tolist() == [1.0, 2.0]
+
+
+def test_a_cut_off_line_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    path.write_text('{"step": 2, "a": 1.0}\n{"step": 4, "a')
+    found, bad, cut = columns(path, everything)
+    assert (bad, cut) == (0, True) and found["a"].values.tolist() == [1.0]
+
+
+def test_grid() -> None:
+    short = Grid.of(100, 10)
+    assert short.steps.tolist() == list(range(0, 101, 10))
+    assert short.index(np.array([0.0, 1.0, 10.0, 11.0, 100.0])).tolist() == [0, 1, 1, 2, 10]
+    long = Grid.of(1_000_000, 100)  # 10,000 lines: 42 of them a point
+    assert long.width == 4200 and long.points <= results.POINTS + 1
+    assert long.steps[-1] >= 1_000_000
+
+
+def test_points_are_means_by_length_of_window(tmp_path: Path) -> None:
+    column = results.Column(np.array([10.0, 30.0, 40.0]), np.array([1.0, 4.0, np.nan]))
+    curve = results._on_grid(column, Grid(30, 3))
+    assert curve[1] == (10 * 1.0 + 20 * 4.0) / 30
+    assert np.isnan(curve[[0, 2]]).all()
+
+
+def test_a_finished_suite(suite_folder: Path) -> None:
+    found = read(suite_folder)
+    assert found.problems == [] and list(found.benchmarks) == ["digits", "pole"]
+    assert len(found.runs) == 6 * 4 + 2 * 4
+    assert [run.seed for run in found.runs[:4]] == [0, 1, 2, 3]
+    run = next(run for run in found.runs if run.learner == "fading" and run.seed == 0)
+    assert run.state == "finished" and run.over and run.step == 1000 and not run.problems
+    assert run.performance is not None and run.performance.name == "accuracy"
+    assert run.changes.tolist() == list(range(100, 1000, 100))
+    assert len(run.tasks) == 10
+    # Each window but the first of a task is at the task's level, the first 0.1 below it.
+    assert run.online == pytest.approx((run.tasks + 0.01).mean() - 0.01)
+    assert run.within.tolist() == list(range(10, 101, 10))
+    assert run.early[0] == pytest.approx(run.early[1] - 0.1)
+    assert run.early[1] - run.late[1] == pytest.approx(np.mean(run.tasks[:2] - run.tasks[-2:]))
+    assert "plasticity/network/weight_magnitude/layer_1" not in run.curves
+    dead = run.curves["plasticity/network/dead_units"]
+    assert np.flatnonzero(np.isfinite(dead)).tolist() == list(range(0, 101, 10))
+
+
+def test_a_control_task(suite_folder: Path) -> None:
+    run = next(run for run in read(suite_folder).runs if run.learner == "ppo")
+    assert run.performance is not None and run.performance.name == "return"
+    assert run.tasks.tolist() == [100.0] * 5 and run.changes.tolist() == [200, 400, 600, 800]
+    # Windows of 20 steps, every seventh without an episode.
+    curve = run.curves["online/return"]
+    assert np.isfinite(curve).sum() == 50 - 7
+
+
+def test_a_troubled_suite(troubled_folder: Path) -> None:
+    found = {run.name: run for run in read(troubled_folder).runs}
+    assert len(found) == 6 * 4 + 2 * 4
+    assert found["digits/steady seed 0"].problems == ["1 damaged line in metrics.jsonl left out"]
+    assert found["digits/steady seed 0"].step == 1000
+    assert found["digits/steady seed 2"].state == "missing"
+    assert found["digits/fading seed 1"].state == "diverged"
+    assert found["pole/ppo seed 3"].state == "running" and not found["pole/ppo seed 3"].over
+    assert not found["pole/ppo seed 3"].problems
+
+
+def test_what_else_can_be_wrong(suite_folder: Path) -> None:
+    steady = suite_folder / "digits" / "steady"
+    (steady / "seed-0" / "metrics.jsonl").write_text("")
+    (steady / "seed-1" / "metrics.jsonl").unlink()
+    (steady / "seed-2" / "status.json").write_text("{")
+    with open(steady / "seed-3" / "metrics.jsonl", "a") as file:
+        file.write('{"step": 10')
+    (suite_folder / "suite.yaml").write_text("a: [")
+    found = read(suite_folder)
+    assert found.suite == {} and "suite.yaml" in found.problems[0]
+    problems = {run.name: run.problems for run in found.runs if run.problems}
+    assert problems == {
+        "digits/steady seed 0": ["metrics.jsonl holds nothing"],
+        "digits/steady seed 1": ["metrics.jsonl cannot be read: No such file or directory"],
+        "digits/steady seed 2": ["status.json is missing or damaged"],
+        "digits/steady seed 3": ["the last line of metrics.jsonl is cut off"],
+    }
+    # Without the suite the grid comes from what the runs recorded.
+    assert found.benchmarks["digits"].steps[-1] == 1000
+
+
+def test_a_suite_whose_parts_have_other_types(suite_folder: Path) -> None:
+    parts = "benchmarks: {digits: 1}\nlearners: {steady: {benchmarks: 2}}\n"
+    for text in ("[]", "seeds: 3\n" + parts, "seeds: [x]\n" + parts, "benchmarks: 7\nlearners: []"):
+        (suite_folder / "suite.yaml").write_text(text)
+        assert len(read(suite_folder).runs) == 32
+
+
+def test_many_runs_are_read_in_several_processes(suite_folder: Path, monkeypatch) -> None:
+    one = read(suite_folder)
+    monkeypatch.setattr(results, "WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    many = read(suite_folder)
+    assert [run.name for run in many.runs] == [run.name for run in one.runs]
+    assert [run.online for run in many.runs] == [run.online for run in one.runs]
+
+
+def test_folders_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        read(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="it holds none"):
+        read(tmp_path)
+    (tmp_path / "b" / "l" / "seed-x").mkdir(parents=True)
+    (tmp_path / "suite.yaml").write_text(json.dumps({"seeds": [0], "benchmarks": {"b": {}}}))
+    with pytest.raises(UsageError, match="it holds none"):
+        read(tmp_path)
