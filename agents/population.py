@@ -4,6 +4,10 @@ Code describes one learner: an ordinary module and a loss. The engine stacks the
 parameters along a leading axis, maps the loss over it (``vmap``), runs autograd once and
 lets the optimizer step the stacked tensors. Members are independent: what happens to one
 never touches another, to the last bit.
+
+On another device than the CPU the arithmetic is the same, but its kernels were not looked at:
+there a member's last bits may depend on how many are stacked. What is drawn at random is drawn
+on the CPU and moved, so that it is the same everywhere.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
+from clrl.agents.device import CPU
 from clrl.agents.networks import HiddenLayer, Network
 from clrl.agents.optim.members import Flat
 from clrl.agents.optim.rule import StackedOptimizer, UpdateRule, mixes_members
@@ -58,6 +63,8 @@ class Population:
         halt: one of the loss's named tensors and a limit: where a batch exceeds it, a member
             takes neither that update nor those that follow in the same call of `learn`. Members
             are then stepped one at a time.
+        device: where parameters live and updates are computed. Batches are to be there;
+            networks and generators are on the CPU.
 
     Attributes:
         network: a network of the members' kind, for its declaration; its own parameter
@@ -81,8 +88,11 @@ class Population:
         chunk_size: int | None = None,
         max_grad_norm: float = 0.0,
         halt: tuple[str, float] | None = None,
+        device: torch.device = CPU,
     ) -> None:
+        self.device = device
         self.network = networks[0]
+        self._buffers = {name: one.to(device) for name, one in self.network.named_buffers()}
         self._halt = halt
         self._rates = 1.0
         self._max_grad_norm = max_grad_norm
@@ -92,19 +102,19 @@ class Population:
         self._generators = list(generators)
         self._chunk_size = 1 if halt else chunk_size
         self.apart = mixes_members(rule)
-        self.rows = torch.zeros(len(networks), self._flat.padded)
+        self.rows = torch.zeros(len(networks), self._flat.padded, device=device)
         for row, network in zip(self.rows, networks, strict=True):
             for name, view in self._flat.views(row.unsqueeze(0)).items():
                 view[0].copy_(network.get_parameter(name).detach())
         self.gradients = torch.zeros_like(self.rows)
         self._safe = self.rows.clone()
-        self.frozen = torch.zeros(len(networks), dtype=torch.bool)
+        self.frozen = torch.zeros(len(networks), dtype=torch.bool, device=device)
         self._chunks: list[_Chunk] = []
         # Shared by all chunks: computations by number of members and shapes of the batch, and
         # the names of what the loss gives.
         self._recordings: dict[Any, Recording] = {}
         self._results: list[str] = []
-        self._even = False
+        self._even = device != CPU
 
     def __len__(self) -> int:
         """The number of members."""
@@ -264,7 +274,7 @@ class Population:
             with torch.no_grad():
                 if key not in recordings:
                     recording = record(mapped(None), values, 0)
-                    if not recording.even:
+                    if self.device == CPU and not recording.even:
                         recording = record(mapped(1), values, 0)
                     recordings[key] = recording.bind([])
                 return recordings[key](*values)
@@ -276,14 +286,14 @@ class Population:
 
         Args:
             member: which one.
-            inputs: [examples, ...].
+            inputs: [examples, ...], on any device.
 
         Returns:
             Hidden layer name to activations [examples, features].
         """
         own = {name: value[member] for name, value in self.parameters().items()}
         with torch.no_grad(), _Tap(self.network, self.network.hidden_layers) as tap:
-            functional_call(self.network, own, (inputs,))
+            functional_call(self.network, (own, self._buffers), (inputs.to(self.device),))
             return dict(tap.features)
 
     def _bind(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -291,7 +301,7 @@ class Population:
 
         def bound(parameters: dict[str, Tensor], *args: Tensor) -> Any:
             def forward(*inputs: Tensor) -> Any:
-                return functional_call(self.network, parameters, inputs)
+                return functional_call(self.network, (parameters, self._buffers), inputs)
 
             return function(forward, *args)
 
@@ -299,13 +309,17 @@ class Population:
 
     def _divide(self, batches: Sequence[Tensor]) -> list[_Chunk]:
         size = min(self._chunk_size or self._fastest_chunk_size(batches), len(self))
+        if self.device != CPU:
+            return self._chunks_of(size)
         # Members are the same to the bit in a chunk and alone if every operation treats the
         # rows of a stack alike. Some of torch's do not; a network that uses one of those, or
         # one that nobody has looked at, is trained a member at a time.
         with torch.no_grad():
             self._trial(slice(0, size)).compute_gradients([value[:size, 0] for value in batches])
         self._even = all(recording.even for recording in self._recordings.values())
-        size = size if self._even else 1
+        return self._chunks_of(size if self._even else 1)
+
+    def _chunks_of(self, size: int) -> list[_Chunk]:
         count = -(-len(self) // size)
         bounds = [i * len(self) // count for i in range(count + 1)]
         return [
@@ -345,8 +359,11 @@ class Population:
         return chunk
 
     def _fastest_chunk_size(self, batches: Sequence[Tensor]) -> int:
-        """Time a few updates of copies of the first members: powers of two, and all."""
-        if len(self) == 1 or self.apart:
+        """Time a few updates of copies of the first members: powers of two, and all.
+
+        Elsewhere than on the CPU there is no cache to fit, and starting operations is what costs.
+        """
+        if len(self) == 1 or self.apart or self.device != CPU:
             return len(self)
         times = {}
         for size in sorted({1 << k for k in range(len(self).bit_length())} | {len(self)}):
@@ -457,7 +474,7 @@ class _Chunk:
         self._results = results
         self._max_grad_norm = max_grad_norm
         self._halt = halt
-        self.scale = torch.ones(len(rows), 1)  # of the last gradients
+        self.scale = rows.new_ones(len(rows), 1)  # of the last gradients
         self._replays: dict[Any, Replay] = {}
         self.optimizer = StackedOptimizer(
             rule, rows, flat, template, generators, apart, self._features
@@ -493,7 +510,7 @@ class _Chunk:
         names = [*self._results, *(["grad_norm"] if self._max_grad_norm else [])]
         named = dict(zip(names, stacked, strict=True))
         if self._halt:
-            named["counted"] = torch.ones(1, len(results))
+            named["counted"] = self.rows.new_ones(1, len(results))
             missing = len(own[0]) - len(results)
             for name, value in named.items():
                 named[name] = torch.cat([value, value.new_zeros(1, missing, *value.shape[2:])], 1)

@@ -22,6 +22,7 @@ from torch import Tensor
 from clrl.agents.actor_critic import Actions, ActorCritic, MakeNetwork, actions_of
 from clrl.agents.consolidation.base import Consolidation, Learners, Method
 from clrl.agents.consolidation.rehearsal import BehaviourCloning
+from clrl.agents.device import CPU
 from clrl.agents.normalize import ObservationNormalizer, RewardNormalizer
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.options import PPOOptions
@@ -178,6 +179,7 @@ class PPO:
         options: see `PPOOptions`.
         chunk_size: see `Population`.
         consolidation: methods against forgetting, as classes with their keywords.
+        device: where actions are chosen and updates computed.
 
     Raises:
         UsageError: spaces that PPO cannot do with, or a batch size that does not divide.
@@ -193,6 +195,7 @@ class PPO:
         options: PPOOptions,
         chunk_size: int | None = None,
         consolidation: Sequence[tuple[Callable[..., Method], Mapping[str, Any]]] = (),
+        device: torch.device = CPU,
     ) -> None:
         if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
             raise UsageError(
@@ -209,6 +212,7 @@ class PPO:
             return [torch.Generator().manual_seed(derived_seed(s, purpose)) for s in seeds]
 
         self.options = options
+        self._device = device
         self.seeds = list(seeds)
         self.actions = actions_of(action_space)
         self._make = functools.partial(
@@ -227,6 +231,7 @@ class PPO:
             1 if options.reset_at_change else chunk_size,
             options.max_grad_norm,
             None if options.target_kl is None else ("approx_kl", 1.5 * options.target_kl),
+            device,
         )
         methods = self._methods(consolidation)
         self.consolidation = Consolidation(methods, len(self.seeds))
@@ -335,7 +340,8 @@ class PPO:
         rows = observations.reshape(members, self.options.num_envs, -1)
         if self._observations is not None:
             rows = self._observations(rows)
-        return torch.from_numpy(np.array(rows, np.float32))  # the environment may reuse its own
+        copied = np.array(rows, np.float32)  # the environment may reuse its own
+        return torch.from_numpy(copied).to(self._device)
 
     @property
     def steps_per_iteration(self) -> int:
@@ -423,7 +429,7 @@ class PPO:
         noise = np.empty((members, steps, lanes, self.actions.noise_size), np.float32)
         for rng, own in zip(self._noise, noise, strict=True):
             self.actions.noise(rng, own)
-        drawn = torch.from_numpy(noise)
+        drawn = torch.from_numpy(noise).to(self._device)
         rows: list[tuple[Tensor, ...]] = []
         rewards = np.empty((steps, members, lanes), np.float32)
         flags = np.empty((3, steps, members, lanes), np.bool_)
@@ -431,7 +437,7 @@ class PPO:
             taken, log_probs, values = self.act(self._present, drawn[:, step])
             valid = ~self._ended
             observations, reward, terminated, truncated, info = envs.step(
-                self.actions.to_environment(taken.flatten(0, 1).numpy())
+                self.actions.to_environment(taken.flatten(0, 1).cpu().numpy())
             )
             rows.append((self._present, taken, log_probs, values))
             self._ended = terminated | truncated
@@ -452,13 +458,13 @@ class PPO:
             torch.stack(column, 1) for column in zip(*rows, strict=True)
         )
         _, _, last_values = self.act(self._present, torch.zeros_like(drawn[:, 0]))
-        terminated, truncated, valid = torch.from_numpy(flags).transpose(1, 2)
+        terminated, truncated, valid = torch.from_numpy(flags).to(self._device).transpose(1, 2)
         return Rollout(
             observed,
             actions,
             log_probs,
             values,
-            torch.from_numpy(rewards).transpose(0, 1),
+            torch.from_numpy(rewards).to(self._device).transpose(0, 1),
             terminated,
             truncated,
             valid,
@@ -502,7 +508,7 @@ class PPO:
         results: list[dict[str, Tensor]] = []
         for epoch in range(0, options.epochs, once):
             order = orders[:, epoch : epoch + once].reshape(len(orders), -1)
-            index = torch.from_numpy(np.ascontiguousarray(order))
+            index = torch.from_numpy(np.ascontiguousarray(order)).to(self._device)
             batches = [_taken(value, index, options.batch_size) for value in flat]
             if self._cloning is not None:
                 batches += self._cloning.draw(*batches[0].shape[1::2])
@@ -540,8 +546,8 @@ class PPO:
         for one, saved in zip(normalizers, state["normalizers"], strict=True):
             if one is not None:
                 one.load_state_dict(saved)
-        self._present = state["present"].clone()
-        self._latest = state["latest"].clone()
+        self._present = state["present"].to(self._device, copy=True)
+        self._latest = state["latest"].to(self._device, copy=True)
         self._tasks, self._tasks_of_networks = map(np.array, state["tasks"])
         self._ended = state["ended"].numpy().copy()
         self.consolidation.load_state_dict(state["consolidation"])
@@ -559,8 +565,9 @@ def _clones(consolidation: Sequence[tuple[Any, Mapping[str, Any]]]) -> bool:
 
 def _taken(values: Tensor, index: Tensor, batch_size: int) -> Tensor:
     """[members, transitions, ...] -> [members, minibatches, batch, ...] in the given order."""
-    rows = torch.stack([own[order] for own, order in zip(values, index, strict=True)])
-    return rows.view(len(rows), -1, batch_size, *rows.shape[2:])
+    starts = torch.arange(len(index), device=index.device) * values.shape[1]
+    rows = values.flatten(0, 1).index_select(0, (index + starts.unsqueeze(1)).flatten())
+    return rows.view(len(index), -1, batch_size, *values.shape[2:])
 
 
 def _variance(values: Tensor, weights: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from clrl.agents.consolidation.base import Consolidation, Learners, Method
 from clrl.agents.consolidation.distillation import LwF
 from clrl.agents.consolidation.frames import Averaging, FromScratch
 from clrl.agents.consolidation.rehearsal import Rehearsal
+from clrl.agents.device import CPU
 from clrl.agents.networks import Network
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.options import SupervisedOptions
@@ -96,6 +97,7 @@ class Supervised:
         num_outputs: of a network; needed where there is more than one head.
         head_size: classes that compete: of an example it is known that its label is one of those
             with the same ``y // head_size``. All of them where 0.
+        device: where updates are computed.
 
     Attributes:
         population: the learners.
@@ -117,11 +119,13 @@ class Supervised:
         consolidation: Sequence[tuple[Callable[..., Method], Mapping[str, Any]]] = (),
         num_outputs: int = 0,
         head_size: int = 0,
+        device: torch.device = CPU,
     ) -> None:
         def generators(purpose: str) -> list[torch.Generator]:
             return [torch.Generator().manual_seed(derived_seed(s, purpose)) for s in seeds]
 
         self.options = options
+        self._device = device
         self._seeds = list(seeds)
         self._make_network = make_network
         self._loss: Loss = classification_loss if kind == "classification" else regression_loss
@@ -137,6 +141,7 @@ class Supervised:
             rule,
             generators("update"),
             chunk_size,
+            device=device,
         )
         learners = Learners(
             seeds,
@@ -184,14 +189,15 @@ class Supervised:
         Args:
             x: inputs [members, examples, inputs], the number of examples a multiple of the
                 batch size.
-            y: labels [members, examples] or targets [members, examples, outputs].
+            y: labels [members, examples] or targets [members, examples, outputs]. Both may be on
+                the CPU, whatever the device.
 
         Returns:
             ``"loss"`` and, for classification, ``"accuracy"``: [members, updates], each
             measured before the update; on the new examples, and without penalties.
         """
         x, y = (
-            value.view(len(value), -1, self.options.batch_size, *value.shape[2:])
+            value.to(self._device).view(len(value), -1, self.options.batch_size, *value.shape[2:])
             for value in (x, y)
         )
         if not self.consolidation.methods:
@@ -270,7 +276,8 @@ class Supervised:
             size, _ = self._rehearsal.counts(size)
         last = slice(first, first + size)
         losses: Tensor = self.population.evaluate(
-            lambda forward, *batch: self._loss(forward, *batch)[0], x[:, last], y[:, last]
+            lambda forward, *batch: self._loss(forward, *batch)[0],
+            *(value[:, last].to(self._device) for value in (x, y)),
         )
         return losses
 
@@ -296,7 +303,8 @@ class Supervised:
         if self._averaging:
             return self._averaging_accuracy(self._averaging, x, y)
         hits: Tensor = self.population.evaluate(
-            lambda forward, *batch: self._answers(forward, *batch)[1]["accuracy"], x, y
+            lambda forward, *batch: self._answers(forward, *batch)[1]["accuracy"],
+            *(value.to(self._device) for value in (x, y)),
         )
         return hits.double().mean(dim=1)
 

@@ -45,6 +45,7 @@ class Attempt:
             online performance.
         remark: called with what the user should know, a line each.
         resumes: whether to go on from a checkpoint, where there is one.
+        device: what learners compute on.
 
     Raises:
         UsageError: training cannot start.
@@ -58,6 +59,7 @@ class Attempt:
         progress: Callable[[int, Latest | None], None],
         remark: Callable[[str], None],
         resumes: bool,
+        device: str = "cpu",
     ) -> None:
         self._folders = dict(folders)
         self._keeping = keeping
@@ -65,7 +67,7 @@ class Attempt:
         self._remark = remark
         from clrl.train import training  # loads torch, which the launcher does without
 
-        self._loop = training(config, list(folders))
+        self._loop = training(config, list(folders), device)
         self._folder = next(iter(folders.values()))
         self._resumes = resumes
         self._recorders: dict[int, Recorder] = {}

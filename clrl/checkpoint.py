@@ -65,7 +65,7 @@ def pack(state: Mapping[str, Any]) -> bytes:
 
 
 def unpack(content: bytes, path: Path) -> dict[str, Any]:
-    """The state that a file's content holds.
+    """The state that a file's content holds, its tensors on the CPU.
 
     Args:
         content: what is in the file.
@@ -82,7 +82,7 @@ def unpack(content: bytes, path: Path) -> dict[str, Any]:
     if hashlib.sha256(memoryview(content)[start:]).digest() != content[len(_HEAD) : start]:
         raise Damaged(f"{path}: damaged (its SHA-256 differs)")
     try:
-        state = torch.load(io.BytesIO(content[start:]), weights_only=True)
+        state = torch.load(io.BytesIO(content[start:]), map_location="cpu", weights_only=True)
     except Exception as error:  # what a reader makes of bytes that somebody else made
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Damaged(f"{path}: not plain values and tensors: {reason}") from error

@@ -128,11 +128,13 @@ class BenchArguments:
 
     Attributes:
         what: what to measure.
+        device: of ppo: measure populations of growing size there, in place of the comparison.
     """
 
     what: Literal["streams", "envs", "ppo"] = field(
         default="streams", metadata={"positional": True}
     )
+    device: Literal["cpu", "cuda"] | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -286,7 +288,7 @@ def _carry_out(table: Suite, out: Path, how: LaunchOptions) -> int:
         return _show_plan(table, out, crew, how)
     try:
         failures = suite.carry_out(
-            table, out, Console(stderr=True), crew, how.keeping, how.members, how.force
+            table, out, Console(stderr=True), crew, how.keeping, how.members, how.force, how.device
         )
     except Interrupted as asked:
         complain(f"{asked}: preempted; the same command, or clrl resume {out}, goes on from there")
@@ -313,7 +315,7 @@ def _show_plan(table: Suite, out: Path, crew: Crew[Any], how: LaunchOptions) -> 
     from clrl.report.table import print_plan
 
     workers = crew.size
-    planned = suite.plan(table, out, crew, how.members, how.force)
+    planned = suite.plan(table, out, crew, how.members, how.force, how.device)
     print_plan(
         [(job.label, list(job.folders), job.resumes, hours) for job, hours in planned],
         f"{how.launcher}, {'a job each' if crew.elastic else f'workers: {workers}'}",
@@ -366,5 +368,8 @@ def tensorboard_command(argv: list[str]) -> int:
 def bench_command(argv: list[str]) -> int:
     """``clrl bench``."""
     options = _read(BenchArguments, argv, "bench")
-    importlib.import_module(f"clrl.bench.{options.what}").main()
+    if options.device and options.what != "ppo":
+        raise UsageError(f"--device: expected it with ppo, got {options.what}")
+    bench = importlib.import_module(f"clrl.bench.{options.what}")
+    bench.main(*([options.device] if options.device else []))
     return 0

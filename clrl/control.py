@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clrl.agents.arrays import TorchArrays
+from clrl.agents.device import CPU
 from clrl.agents.networks import Network
 from clrl.agents.table import AGENTS, NETWORKS
 from clrl.config import RunConfig
@@ -40,19 +42,21 @@ class ControlTraining(Loop):
 
     An agent is constructed with (seeds, observation space, action space, function that makes a
     network from (inputs, outputs, generator, gain of the last layer), update rule, options, chunk
-    size) and has: ``options.num_envs``; ``steps_per_iteration``; ``reset(observations)``;
+    size; where asked for, methods ``consolidation`` and the ``device``) and has: ``options.num_envs``; ``steps_per_iteration``; ``reset(observations)``;
     ``iterate(envs, watch, remaining)``, which gives tensors [members] to record; ``population``;
     ``probe(examples)``; and ``state_dict`` with ``load_state_dict``.
 
     Args:
         config: what a run is.
         seeds: one a member.
+        device: what learners compute on, and the physics of classic control; other environments
+            stay on the CPU.
 
     Raises:
         UsageError: the agent learns from streams, or agent and environment do not suit.
     """
 
-    def __init__(self, config: RunConfig, seeds: Sequence[int]) -> None:
+    def __init__(self, config: RunConfig, seeds: Sequence[int], device: torch.device = CPU) -> None:
         self.config = config
         self.seeds = list(seeds)
         make_agent = AGENTS.find(config.agent.name).load()
@@ -64,14 +68,17 @@ class ControlTraining(Loop):
             )
         recipe = BENCHMARKS.find(config.benchmark.name).load()
         recipe = recipe(**as_keywords(config.benchmark.options))
-        self.envs = vector_of(recipe, lanes * len(self.seeds), len(self.seeds))
+        arrays = None if device == CPU else TorchArrays(device)
+        self.envs = vector_of(recipe, lanes * len(self.seeds), len(self.seeds), arrays=arrays)
         make_network = NETWORKS.find(config.network.name).load()
 
         def network(inputs: int, outputs: int, generator: torch.Generator, gain: float) -> Network:
             made: Network = make_network(inputs, outputs, config.network.options, generator, gain)
             return made
 
-        more = {"consolidation": methods(config)} if config.consolidation else {}
+        more: dict[str, Any] = {"consolidation": methods(config)} if config.consolidation else {}
+        if device != CPU:
+            more["device"] = device
         self.agent: Any = make_agent(
             self.seeds,
             self.envs.single_observation_space,

@@ -123,10 +123,11 @@ class Sums:
         self._count = 0
 
     def add(self, sums: Mapping[str, Tensor], count: int = 1) -> None:
-        """Add so many measurements, each summed up to [members]."""
+        """Add so many measurements, each summed up to [members], on any device."""
         for key, value in sums.items():
             before = self._sums.get(key)
-            self._sums[key] = value.double() if before is None else before + value
+            value = value.to("cpu", torch.float64)
+            self._sums[key] = value if before is None else before + value
         self._count += count
 
     def means(self) -> dict[str, Tensor]:

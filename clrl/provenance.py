@@ -16,25 +16,30 @@ PACKAGES = ("clrl", "torch", "numpy", "gymnasium", "mujoco", "stable-baselines3"
 THREADS = 1
 """Threads a training process computes on; another number rounds sums in another order."""
 
-DECIDING = (*PACKAGES, "commit", "threads")
+DECIDING = (*PACKAGES, "commit", "threads", "device")
 """What has to be the same for a run to go on as if it had never been interrupted."""
 
 Provenance = Mapping[str, str | int | None]
 
 
 @functools.cache
-def provenance() -> Provenance:
+def provenance(device: str = "cpu") -> Provenance:
     """What a run made now is made with.
+
+    Args:
+        device: what its learners compute on.
 
     Returns:
         The versions of `PACKAGES` (None for one that is not installed); ``commit``, where this
         code is a git checkout (with ``+`` behind it where files differ from it); ``threads``;
-        ``python``; ``machine``, ``processor`` and ``cores``, which are for people to read.
+        ``device``; ``python``; ``machine``, ``processor`` and ``cores``, which are for people to
+        read.
     """
     return {
         **{name: _version(name) for name in PACKAGES},
         "commit": _commit(Path(__file__).parents[1]),
         "threads": THREADS,
+        "device": device,
         "python": platform.python_version(),
         "machine": platform.node(),
         "processor": _processor(),

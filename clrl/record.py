@@ -201,7 +201,12 @@ def read_metrics(path: Path) -> list[Row]:
 
 
 def start_run(
-    folder: Path, seed: int, config: Mapping[str, Any], config_hash: str, **more: Any
+    folder: Path,
+    seed: int,
+    config: Mapping[str, Any],
+    config_hash: str,
+    device: str = "cpu",
+    **more: Any,
 ) -> None:
     """Make a run's folder ready, and say what will run, and with what.
 
@@ -210,6 +215,7 @@ def start_run(
         seed: the run's seed.
         config: the run's complete configuration as plain data.
         config_hash: its hash.
+        device: what learners compute on.
         more: what else the status is to say.
 
     Raises:
@@ -219,7 +225,8 @@ def start_run(
     with files.naming(folder / ERROR):
         (folder / ERROR).unlink(missing_ok=True)
     files.write_atomically(folder / CONFIG, to_yaml({"seed": seed, **config}).encode())
-    status = {"seed": seed, "config_hash": config_hash, "provenance": dict(provenance()), **more}
+    made_with = dict(provenance(device))
+    status = {"seed": seed, "config_hash": config_hash, "provenance": made_with, **more}
     _write_status(folder, "running", status)
 
 

@@ -73,13 +73,14 @@ class Suite:
     sweeps: dict[str, str] = field(default_factory=dict)
     scratch_of: dict[str, str] = field(default_factory=dict)
 
-    def populations(self, out: Path) -> list[Job]:
+    def populations(self, out: Path, device: str = "cpu") -> list[Job]:
         """Every benchmark with every learner, as jobs that write below ``out``."""
         return [
             Job(
                 label=f"{benchmark}/{learner}",
                 config=replace(config, benchmark=choice),
                 folders={seed: out / benchmark / learner / f"seed-{seed}" for seed in self.seeds},
+                device=device,
             )
             for benchmark, choice in self.benchmarks.items()
             for learner, config in self.learners.items()
@@ -309,6 +310,7 @@ def carry_out(
     keeping: Keeping,
     members: int | None = None,
     force: bool = False,
+    device: str = "cpu",
 ) -> list[Failure]:
     """Do what is left of a suite.
 
@@ -320,6 +322,7 @@ def carry_out(
         keeping: when checkpoints are written.
         members: how many seeds a population has at most; None leaves it to the workers.
         force: see `clrl.launch.plan.remaining`.
+        device: what learners compute on.
 
     Returns:
         What went wrong.
@@ -330,7 +333,7 @@ def carry_out(
         clrl.launch.supervisor.Interrupted: the user asked for an end.
     """
     say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    populations = suite.populations(out)
+    populations = suite.populations(out, device)
     left = remaining(populations, out, force)
     total = len(populations) * len(suite.seeds)
     runs = sum(len(job.folders) for job in left)
@@ -355,7 +358,12 @@ def carry_out(
 
 
 def plan(
-    suite: Suite, out: Path, crew: Crew[Any], members: int | None = None, force: bool = False
+    suite: Suite,
+    out: Path,
+    crew: Crew[Any],
+    members: int | None = None,
+    force: bool = False,
+    device: str = "cpu",
 ) -> list[tuple[Job, float]]:
     """What `carry_out` would do, and how long each population would take; writes nothing.
 
@@ -365,6 +373,7 @@ def plan(
         crew: who would train.
         members: see `carry_out`.
         force: see `clrl.launch.plan.remaining`.
+        device: what learners compute on.
 
     Returns:
         The populations in their order, and hours, from a few seconds of training each. A
@@ -374,7 +383,7 @@ def plan(
         UsageError: as `carry_out` raises it.
         clrl.launch.supervisor.Interrupted: the user asked for an end.
     """
-    left = remaining(suite.populations(out), out, force)
+    left = remaining(suite.populations(out, device), out, force)
     jobs = share_out(left, None if crew.elastic else crew.size, members)
     with Supervisor(crew) as supervisor:
         supervisor.check(left)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clrl.agents.device import CPU, device_of
 from clrl.agents.networks import Network
 from clrl.agents.options import SB3Options
 from clrl.agents.supervised import Supervised
@@ -44,13 +45,14 @@ class Training(Loop):
     Args:
         config: what a run is.
         seeds: one a member.
+        device: what learners compute on; streams stay on the CPU.
 
     Raises:
         UsageError: the agent acts in control tasks; the batch size does not divide ``steps``,
             ``log_every`` or the task length; or the benchmark's data cannot be had.
     """
 
-    def __init__(self, config: RunConfig, seeds: Sequence[int]) -> None:
+    def __init__(self, config: RunConfig, seeds: Sequence[int], device: torch.device = CPU) -> None:
         self.config = config
         self.seeds = list(seeds)
         make_stream = BENCHMARKS.find(config.benchmark.name).load()
@@ -76,6 +78,8 @@ class Training(Loop):
             more |= {"num_outputs": stream.num_outputs, "head_size": stream.head_size}
         if config.consolidation:
             more |= {"consolidation": methods(config), "num_outputs": stream.num_outputs}
+        if device != CPU:
+            more["device"] = device
         self.agent: Supervised = AGENTS.find(config.agent.name).load()(
             self.seeds,
             stream.kind,
@@ -285,18 +289,37 @@ class Retention:
         self._rows = list(state["rows"])
 
 
-def training(config: RunConfig, seeds: Sequence[int]) -> Training | ControlTraining | SB3Training:
+def training(
+    config: RunConfig, seeds: Sequence[int], device: str = "cpu"
+) -> Training | ControlTraining | SB3Training:
     """The loop that a configuration needs: for a stream, or for a control task.
 
+    Args:
+        config: what a run is.
+        seeds: one a member.
+        device: what learners compute on, such as ``cuda``.
+
     Raises:
-        UsageError: see `Training`, `ControlTraining` and `clrl.sb3.SB3Training`.
+        UsageError: there is no such device, or the agent cannot do with it; see `Training`,
+            `ControlTraining` and `clrl.sb3.SB3Training`.
     """
+    chosen = device_of(device)
+    if chosen != CPU and config.consolidation:
+        raise UsageError(
+            f"--device {device}: methods against forgetting compute on the CPU; expected "
+            "--device cpu"
+        )
     acts = _acts(BENCHMARKS.find(config.benchmark.name).load())
     if acts and isinstance(config.agent.options, SB3Options):
+        if chosen != CPU:
+            raise UsageError(
+                f"--device {device}: {config.agent.name} trains its seeds one after another, on "
+                "the CPU; expected --device cpu, or an agent such as ppo"
+            )
         from clrl.sb3 import SB3Training  # loads Stable-Baselines3
 
         return SB3Training(config, seeds)
-    return (ControlTraining if acts else Training)(config, seeds)
+    return (ControlTraining if acts else Training)(config, seeds, chosen)
 
 
 def prepare(config: RunConfig) -> None:
@@ -313,13 +336,13 @@ def prepare(config: RunConfig) -> None:
         importlib.import_module("clrl.sb3")
 
 
-def measure(config: RunConfig, seeds: Sequence[int], seconds: float) -> float:
+def measure(config: RunConfig, seeds: Sequence[int], seconds: float, device: str = "cpu") -> float:
     """Steps a second of a population, over all members, from so many seconds of training.
 
     They begin at the second safe point, since much is set up before the first. What is measured
     in training goes nowhere.
     """
-    loop = training(config, seeds)
+    loop = training(config, seeds, device)
     points: list[tuple[float, int]] = []
 
     def look(done: int, total: int) -> None:

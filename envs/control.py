@@ -111,6 +111,7 @@ def vector_of(
     num_envs: int,
     worlds: int,
     autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+    arrays: Any = None,
 ) -> VectorEnv[Any, Any, Any]:
     """The vector environment of a benchmark, for one learner or several.
 
@@ -119,17 +120,21 @@ def vector_of(
         num_envs: lanes in all.
         worlds: learners; see `NonStationaryVector`.
         autoreset_mode: see ``gymnasium.vector.AutoresetMode``.
+        arrays: what the physics of classic control is computed with in place of NumPy; see
+            `clrl.envs.classic.ClassicVectorEnv`.
 
     Raises:
         UsageError: there is no such environment, or an optional dependency is not installed.
     """
     if isinstance(recipe, Benchmark):
         name, options = env_id(type(recipe).__name__), as_keywords(recipe)
+        if arrays is not None:
+            options["arrays"] = arrays
         return gym.make_vec(
             name, num_envs=num_envs, worlds=worlds, autoreset_mode=autoreset_mode, **options
         )
     if recipe.id in VECTOR_ENVS:
-        return VECTOR_ENVS[recipe.id](num_envs, autoreset_mode=autoreset_mode)
+        return VECTOR_ENVS[recipe.id](num_envs, autoreset_mode=autoreset_mode, arrays=arrays)
     try:
         if recipe.id in MUJOCO_IDS:
             limit = gym.spec(recipe.id).max_episode_steps
@@ -208,6 +213,7 @@ def make_vector(
     reveal_task: bool = False,
     task_seed: int | None = None,
     autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    arrays: Any = None,
     **options: Any,
 ) -> NonStationaryVector:
     """Make a benchmark's vector environment; ``gymnasium.make_vec`` calls this.
@@ -225,6 +231,7 @@ def make_vector(
         reveal_task: see `NonStationary`.
         task_seed: see `NonStationary`.
         autoreset_mode: see ``gymnasium.vector.AutoresetMode``.
+        arrays: see `vector_of`.
         options: the fields of the class.
 
     Raises:
@@ -242,7 +249,10 @@ def make_vector(
     env: VectorEnv[Any, Any, Any]
     if recipe.base in VECTOR_ENVS and render_mode is None:
         env = VECTOR_ENVS[recipe.base](
-            num_envs, max_episode_steps=limit or NEVER, autoreset_mode=autoreset_mode
+            num_envs,
+            max_episode_steps=limit or NEVER,
+            autoreset_mode=autoreset_mode,
+            arrays=arrays,
         )
     else:
         lanes = [lambda: _limited(recipe.make_base(render_mode), limit)] * num_envs

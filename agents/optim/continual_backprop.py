@@ -122,6 +122,7 @@ class _Units:
             "due": torch.zeros(count, dtype=torch.float64),
             "replaced": torch.zeros(count, dtype=torch.int64),
         }
+        self.state = {name: value.to(self.w_in.device) for name, value in self.state.items()}
 
     def observe(self, features: Tensor) -> None:
         """Steps 1 and 2 for one batch, [members, examples, copies * units]."""
@@ -155,10 +156,9 @@ class _Units:
         if self.rule.replacement == "accumulate":
             state["due"] += expected
         else:
+            chances = expected.clamp(max=1.0).cpu()
             for member, generator in enumerate(self.members.generators):
-                state["due"][member] = torch.bernoulli(
-                    expected[member].clamp(max=1.0), generator=generator
-                )
+                state["due"][member] = torch.bernoulli(chances[member], generator=generator)
         if not bool((state["due"] >= 1).any()):
             return
         ranked = (state["utility"] / self._correction()).masked_fill(~eligible, torch.inf)
@@ -178,7 +178,7 @@ class _Units:
         if self.rule.transfer_bias:
             bias = members.parameters[f"{layer.outgoing}.bias"][member]
             bias += self.w_out[member][:, columns] @ mean.flatten()[columns]
-        fresh = members.network.fresh(f"{layer.incoming}.weight", members.generators[member])
+        fresh = members.fresh(f"{layer.incoming}.weight", member)
         self.w_in[member, units] = fresh[units]
         self.w_out[member, :, columns] = 0.0
         members.parameters[f"{layer.incoming}.bias"][member, units] = 0.0

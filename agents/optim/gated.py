@@ -81,7 +81,9 @@ class UtilityGated(torch.optim.Optimizer):
             top = torch.stack(tops).amax(dim=0) if tops else None
             for row in rows:
                 group, weight = row.group, row.weight[members]
-                noise = normal(weight.shape[1], group["sigma"], self._generators[members])
+                noise = normal(
+                    weight.shape[1], group["sigma"], self._generators[members], weight.device
+                )
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
                 gate = row.gate(members, top) if row.gated and top is not None else None
                 self.move(row, members, noise, gate)

@@ -29,7 +29,7 @@ class Members:
         parameters: name to a view [members, *shape]; edited in place, never replaced.
         tensors: the same numbers in as few tensors [members, ...] as there are (a
             population's lie in one), for what is done to all parameters alike.
-        generators: each member's own source of randomness.
+        generators: each member's own source of randomness, on the CPU whatever the device.
         network: a network of the members' kind, for its declaration and initialiser; its
             own parameter values mean nothing.
         optimizer: the base optimizer.
@@ -48,6 +48,11 @@ class Members:
     def hidden_layers(self) -> tuple[HiddenLayer, ...]:
         """The network's declaration."""
         return self.network.hidden_layers
+
+    def fresh(self, name: str, member: int) -> Tensor:
+        """A new draw of a parameter by a member's generator, where the parameters are."""
+        drawn = self.network.fresh(name, self.generators[member])
+        return drawn.to(self.parameters[name].device)
 
     @property
     def lr(self) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clrl.agents.device import CPU
 from clrl.agents.networks import Network
 from clrl.agents.optim.base import AddOn, Chain
 from clrl.agents.optim.members import Flat, Index, Members, state_tensors
@@ -125,6 +126,12 @@ class _Apart(torch.optim.Optimizer):
             self._optimizers.append(make_base(rule, [group], [generator]))
             self._parameters.append(parameters)
         self._draws = _draws_globally(rule)
+        if self._draws and rows.device != CPU:
+            base = getattr(rule.base, "__name__", rule.base)
+            raise UsageError(
+                f"optimizer {base}: draws from torch's global generator, which is another one on "
+                "each device; expected --device cpu, or an optimizer that takes a generator"
+            )
         seeds = [generator.initial_seed() for generator in generators]
         self._global = [torch.Generator().manual_seed(seed).get_state() for seed in seeds]
         groups = [group for one in self._optimizers for group in one.param_groups]

@@ -77,13 +77,13 @@ class ShrinkAndPerturb(AddOn):
 
     def _add_normal(self, scale: float) -> None:
         for tensor in self.members.tensors:
-            noise = normal(tensor[0].numel(), scale, self.members.generators)
+            noise = normal(tensor[0].numel(), scale, self.members.generators, tensor.device)
             tensor.add_(noise.view(tensor.shape))
 
     def _add_fresh(self, scale: float) -> None:
         for name, parameter in self.members.parameters.items():
-            for row, generator in zip(parameter, self.members.generators, strict=True):
-                row.add_(self.members.network.fresh(name, generator), alpha=scale)
+            for member, row in enumerate(parameter):
+                row.add_(self.members.fresh(name, member), alpha=scale)
 
     def state_dict(self) -> dict[str, Any]:
         """The step count."""

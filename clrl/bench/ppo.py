@@ -2,6 +2,9 @@
 
 Both have the same hyperparameters and work in turn in one process, with one thread; times are
 processor seconds, metrics and files included on our side. What counts is the ratio.
+
+``clrl bench ppo --device cuda``: populations of growing size on a GPU against one on a core, in
+seconds of the clock on the wall.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from clrl.agents.device import CPU, device_of
 from clrl.config import RunConfig, resolve
 from clrl.control import ControlTraining
 from clrl.launch import process
@@ -30,6 +34,9 @@ ROLLOUT = 2048
 """Steps of one learner between two updates."""
 STRETCH = 5
 """Iterations in a round; one line of metrics for each."""
+LEARNERS = {"cpu": (16, 64), "cuda": (64, 256, 1024)}
+"""CartPole learners in the populations that are measured on a device."""
+PARTS = ("physics", "inference", "learning", "metrics")
 
 
 @dataclass(frozen=True)
@@ -59,28 +66,79 @@ CASES = (
 )
 
 
-def main() -> None:
-    """Measure and print; takes about six minutes."""
+def main(device: str | None = None) -> None:
+    """Measure and print; takes about six minutes.
+
+    Args:
+        device: measure populations there in place of the comparison.
+
+    Raises:
+        UsageError: there is no such device.
+    """
     process.set_up()
     console = Console()
     if not console.is_terminal:
         console = Console(width=110)
+    if device is not None:
+        _on_device(device_of(device), console)
+        return
     console.print(
         "PPO, 64-64 tanh, 2048 steps an update, batch 64, 10 epochs; one thread, in turn, "
         "median processor time"
     )
     table = Table(
         *("environment", "seeds", "envs", "SB3 /s", "clrl /s", "ratio", "goal"),
-        *("physics", "inference", "learning", "metrics"),
+        *PARTS,
     )
     with Progress(console=console, transient=True) as progress:
         for case in progress.track(CASES, description="PPO"):
             table.add_row(*_row(case))
     console.print(table)
+    console.print(_LEGEND)
+
+
+_LEGEND = (
+    "steps a second of all learners together; the last four columns are shares of our time: "
+    "the environments with their wrappers, choosing actions, updates, diagnostics and files"
+)
+
+
+def _on_device(device: torch.device, console: Console) -> None:
+    """Measure populations on a device, and the smallest of them on the CPU."""
+    sizes = LEARNERS[device.type]
+    rows = [] if device == CPU else [(CPU, sizes[0])]
     console.print(
-        "steps a second of all learners together; the last four columns are shares of our time: "
-        "the environments with their wrappers, choosing actions, updates, diagnostics and files"
+        "PPO on CartPole, 8 environments a learner, 64-64 tanh, 2048 steps an update, batch 64, "
+        "10 epochs; time on the wall, one round after one to warm up"
     )
+    table = Table("device", "learners", "clrl /s", "ratio", *PARTS)
+    slow = 0.0
+    for place, learners in rows + [(device, size) for size in sizes]:
+        case = Case("CartPole-v1", learners, 8, 1.0, 1)
+        shares: dict[str, float] = defaultdict(float)
+        with tempfile.TemporaryDirectory() as folder:
+            stretch = _population(case, shares, place, _clock_of(place))(Path(folder))
+            next(stretch)
+            shares.clear()
+            seconds = next(stretch)
+        slow = slow or seconds
+        parts = [f"{shares[part] / shares['all']:.0%}" for part in PARTS]
+        ratio = f"{slow / seconds:.1f}x"
+        table.add_row(place.type, str(learners), f"{1 / seconds:,.0f}", ratio, *parts)
+    console.print(table)
+    console.print(_LEGEND)
+
+
+def _clock_of(device: torch.device) -> Callable[[], float]:
+    """Seconds on the wall, once the device has done what it was given."""
+    if device.type != "cuda":
+        return time.perf_counter
+
+    def clock() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return clock
 
 
 def _row(case: Case) -> Iterator[str]:
@@ -98,7 +156,7 @@ def _row(case: Case) -> Iterator[str]:
     yield from (f"{1 / slow:,.0f}", f"{1 / fast:,.0f}")
     yield f"{statistics.median(a / b for a, b in times[1:]):.1f}x"
     yield f"{case.goal:g}x"
-    for part in ("physics", "inference", "learning", "metrics"):
+    for part in PARTS:
         yield f"{shares[part] / shares['all']:.0%}"
 
 
@@ -125,7 +183,12 @@ def _stable_baselines(case: Case) -> Callable[[], float]:
     return measure
 
 
-def _population(case: Case, shares: dict[str, float]) -> Callable[[Path], Iterator[float]]:
+def _population(
+    case: Case,
+    shares: dict[str, float],
+    device: torch.device = CPU,
+    clock: Callable[[], float] = time.process_time,
+) -> Callable[[Path], Iterator[float]]:
     """What measures the seconds of one step of one learner, and adds up where they went."""
 
     def stretches(folder: Path) -> Iterator[float]:
@@ -133,31 +196,33 @@ def _population(case: Case, shares: dict[str, float]) -> Callable[[Path], Iterat
         for one in folders:
             one.mkdir()
         sinks = {seed: Recorder(one) for seed, one in enumerate(folders)}
-        training = ControlTraining(_config(case), range(case.seeds))
-        _time(training.envs, "step", "physics", shares)
-        _time(training.agent, "act", "inference", shares)
-        _time(training.agent, "update", "learning", shares)
-        _time(training, "_log", "metrics", shares)
+        training = ControlTraining(_config(case), range(case.seeds), device)
+        _time(training.envs, "step", "physics", shares, clock)
+        _time(training.agent, "act", "inference", shares, clock)
+        _time(training.agent, "update", "learning", shares, clock)
+        _time(training, "_log", "metrics", shares, clock)
         steps = training.steps(sinks)
         while True:
-            start = time.process_time()
+            start = clock()
             for _ in range(STRETCH):
                 next(steps)
-            seconds = time.process_time() - start
+            seconds = clock() - start
             shares["all"] += seconds
             yield seconds / (STRETCH * ROLLOUT * case.seeds)
 
     return stretches
 
 
-def _time(owner: Any, name: str, part: str, shares: dict[str, float]) -> None:
-    """Add the processor time of a method to a share."""
+def _time(
+    owner: Any, name: str, part: str, shares: dict[str, float], clock: Callable[[], float]
+) -> None:
+    """Add the time of a method to a share."""
     method = getattr(owner, name)
 
     def timed(*args: Any, **kwargs: Any) -> Any:
-        start = time.process_time()
+        start = clock()
         result = method(*args, **kwargs)
-        shares[part] += time.process_time() - start
+        shares[part] += clock() - start
         return result
 
     setattr(owner, name, timed)

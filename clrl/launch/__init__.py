@@ -24,6 +24,10 @@ def crew_of(options: LaunchOptions, out: Path) -> Crew[Any]:
         raise UsageError(
             f"--address: expected with --launcher ray, got --launcher {options.launcher}"
         )
+    if options.device == "cuda" and options.launcher != "local":
+        raise UsageError(
+            f"--device cuda: expected with --launcher local, got --launcher {options.launcher}"
+        )
     if options.launcher == "ray":
         from clrl.launch.ray import RayCrew
 
@@ -34,4 +38,5 @@ def crew_of(options: LaunchOptions, out: Path) -> Crew[Any]:
         return SlurmCrew(options.workers, out, options.slurm)
     from clrl.launch.local import LocalCrew, default_workers
 
-    return LocalCrew(options.workers or default_workers())
+    # A GPU takes populations whole.
+    return LocalCrew(options.workers or (1 if options.device == "cuda" else default_workers()))

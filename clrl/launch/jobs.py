@@ -20,6 +20,7 @@ class Job:
         folders: each seed's folder.
         resumes: whether it goes on from its checkpoint, so that it cannot be cut.
         forced: what has changed since that checkpoint, and is to be ignored.
+        device: what learners compute on.
     """
 
     label: str
@@ -27,6 +28,7 @@ class Job:
     folders: dict[int, Path]
     resumes: bool = False
     forced: tuple[str, ...] = ()
+    device: str = "cpu"
 
     @property
     def size(self) -> int:

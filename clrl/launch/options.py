@@ -38,7 +38,8 @@ class LaunchOptions:
     Attributes:
         launcher: where: on this machine, on a Ray cluster, or as jobs of Slurm.
         address: of a Ray cluster, as HOST:PORT; Ray is started on this machine unless given.
-        workers: populations in training at a time; one a core unless given.
+        workers: populations in training at a time; one a core unless given, and one for a GPU.
+        device: what learners compute on, and the physics of classic control.
         members: seeds that are trained together at most; follows from workers unless given.
         checkpoint_minutes: between two checkpoints; there is always one at the end.
         checkpoint_steps: steps of each learner between two checkpoints; any number unless given.
@@ -50,6 +51,7 @@ class LaunchOptions:
     launcher: Literal["local", "ray", "slurm"] = "local"
     address: str | None = field(default=None, metadata={"metavar": "HOST:PORT"})
     workers: PositiveInt | None = field(default=None, metadata=_WHOLE)
+    device: Literal["cpu", "cuda"] = "cpu"
     members: PositiveInt | None = field(default=None, metadata=_WHOLE)
     checkpoint_minutes: PositiveFloat = Keeping.minutes
     checkpoint_steps: PositiveInt | None = field(default=Keeping.steps, metadata=_WHOLE)

@@ -70,7 +70,7 @@ def _left(population: Job, force: bool) -> list[Job]:
                 )
             new[seed] = folder
             continue
-        changed = settings + changes(status.get("provenance", {}), provenance())
+        changed = settings + changes(status.get("provenance", {}), provenance(population.device))
         if changed and not force:
             raise UsageError(
                 f"{folder}: this run was begun under other conditions: {_few(changed)}; go back "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import resource
 import sys
 
 from clrl.provenance import THREADS
@@ -17,6 +19,9 @@ TRIM_THRESHOLD = 2**30
 def set_up() -> None:
     """Prepare this process for training; call it before the first tensor is made.
 
+    As many open files as the system lets a process have: a run has two, and a population a
+    thousand runs, while the limit that processes start with is often 1,024.
+
     One torch thread: on few cores more threads cost more than they give, and the number of
     threads changes the bits of a result.
 
@@ -27,6 +32,9 @@ def set_up() -> None:
     import torch
 
     torch.set_num_threads(THREADS)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):  # a system may say more than it allows
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:  # other C libraries have none

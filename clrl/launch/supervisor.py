@@ -151,7 +151,7 @@ class Supervisor:
             if not self._idle:
                 self._idle.append(self.crew.start())
             worker = self._idle[0]
-            worker.send((kind, to_dict(job.config), *more))
+            worker.send((kind, to_dict(job.config), *more, job.device))
             try:
                 ended, answer = self._message(worker)
             except Gone as gone:
@@ -217,8 +217,9 @@ class Supervisor:
             return
         worker = self._idle.pop() if self._idle else self.crew.start()
         self._busy[worker] = attempts
-        terms = Terms(attempts.job.folders, self.keeping, attempts.resumes)
-        worker.send(("train", to_dict(attempts.job.config), terms))
+        job = attempts.job
+        terms = Terms(job.folders, self.keeping, attempts.resumes, job.device)
+        worker.send(("train", to_dict(job.config), terms))
 
     def _begin(self, attempts: _Attempts, progress: Progress) -> bool:
         """Note that a job starts; whether that could be done."""
@@ -234,7 +235,7 @@ class Supervisor:
                 for folder in job.folders.values():
                     checkpoint.remove(folder)
             for seed, folder in job.folders.items():
-                record.start_run(folder, seed, plain, digest, **more)
+                record.start_run(folder, seed, plain, digest, job.device, **more)
         except StorageError as error:
             self._fail(job, str(error), mistake=False)
             return False

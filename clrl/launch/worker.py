@@ -6,8 +6,8 @@ that is used up included, happens to no other. It never prints, and writes nothi
 an attempt writes. When the launcher is gone, all end.
 
 It receives a file descriptor to hold open (the lock of the suite's folder), as ``("hold",)`` and
-the descriptor; ``("check", config)``; ``("measure", config, seeds)``; and ``("train", config,
-terms)``, a configuration being plain data and the terms a `Terms`.
+the descriptor; ``("check", config, device)``; ``("measure", config, seeds, device)``; and
+``("train", config, terms)``, a configuration being plain data and the terms a `Terms`.
 
 The process that serves a request sends ``("pid", its number)``; while it trains ``("progress",
 (done, online))`` and ``("remark", line)``; and at the end ``("done", result)``, the result being
@@ -52,11 +52,13 @@ class Terms:
         folders: each seed's folder.
         keeping: when checkpoints are written.
         resumes: whether to go on from a checkpoint, where there is one.
+        device: what learners compute on.
     """
 
     folders: dict[int, Path]
     keeping: Keeping
     resumes: bool
+    device: str = "cpu"
 
 
 class Trainer(Protocol):
@@ -65,10 +67,10 @@ class Trainer(Protocol):
     def prepare(self, config: RunConfig) -> None:
         """Load what all populations on a benchmark share; called before the fork."""
 
-    def check(self, config: RunConfig) -> list[str]:
+    def check(self, config: RunConfig, device: str) -> list[str]:
         """Raise what training would raise at its start; return what the user should know."""
 
-    def measure(self, config: RunConfig, seeds: list[int]) -> float:
+    def measure(self, config: RunConfig, seeds: list[int], device: str) -> float:
         """Steps a second of a population, over all members, from a short training."""
 
     def train(
@@ -138,7 +140,7 @@ def _serve(connection: Connection, trainer: Trainer, kind: str, plain: Any, *mor
         config = resolve(plain, Place("configuration"))
         answer: tuple[str, Any]
         if kind == "check":
-            answer = ("done", trainer.check(config))
+            answer = ("done", trainer.check(config, *more))
         elif kind == "measure":
             answer = ("done", trainer.measure(config, *more))
         else:
@@ -175,8 +177,8 @@ class _Torch:
     def prepare(self, config: RunConfig) -> None:
         self._train.prepare(config)
 
-    def check(self, config: RunConfig) -> list[str]:
-        made = self._train.training(config, [0])
+    def check(self, config: RunConfig, device: str) -> list[str]:
+        made = self._train.training(config, [0], device)
         remarks = []
         if isinstance(config.agent.options, SB3Options):
             remarks.append(f"{config.agent.name} trains its seeds one after another")
@@ -191,8 +193,8 @@ class _Torch:
             remarks.append(f"no checkpoints, so that it starts anew when interrupted: {error}")
         return remarks
 
-    def measure(self, config: RunConfig, seeds: list[int]) -> float:
-        return self._train.measure(config, seeds, _MEASURED)
+    def measure(self, config: RunConfig, seeds: list[int], device: str) -> float:
+        return self._train.measure(config, seeds, _MEASURED, device)
 
     def train(
         self,
@@ -201,7 +203,9 @@ class _Torch:
         progress: Callable[[int, Latest | None], None],
         remark: Callable[[str], None],
     ) -> dict[int, str]:
-        return Attempt(config, terms.folders, terms.keeping, progress, remark, terms.resumes).run()
+        return Attempt(
+            config, terms.folders, terms.keeping, progress, remark, terms.resumes, terms.device
+        ).run()
 
 
 if __name__ == "__main__":

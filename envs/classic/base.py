@@ -1,9 +1,13 @@
 """What the vector environments of classic control share: everything but the physics itself.
 
 An environment here is many copies of one of Gymnasium's classic control tasks, its lanes,
-stepped together as NumPy arrays. It gives what `gymnasium.vector.SyncVectorEnv` gives for the
+stepped together as arrays. It gives what `gymnasium.vector.SyncVectorEnv` gives for the
 same seeds and actions, at a small part of the cost, and every lane may have physical
 parameters of its own.
+
+The physics is written once, with NumPy's names, for NumPy's arrays and for others that are made
+elsewhere, such as on a GPU. Everything around it is NumPy's: what comes in and goes out, random
+numbers, episodes.
 """
 
 from __future__ import annotations
@@ -64,17 +68,23 @@ class ClassicVectorEnv(VectorEnv[NDArray[np.float32], Array, Array], abc.ABC):
         autoreset_mode: when a lane that ended is reset: `gymnasium.vector.AutoresetMode`, or
             its value (``"NextStep"``, ``"SameStep"``, ``"Disabled"``).
         render_mode: None, as nothing is drawn.
+        arrays: what the physics is computed with in place of NumPy: something with those of
+            NumPy's names that `dynamics` and `observe` use, with ``zeros``, ``array`` and
+            ``asarray``, and with ``asnumpy``, which brings an array back. Its numbers may differ
+            in the last bits.
 
     Attributes:
         env_id: Gymnasium's id of the task.
         single_env: Gymnasium's class for one lane.
         state_size: number of variables in a lane's state, k.
         reset_range: default bounds of what a reset draws.
+        constants: fixed numbers of the physics, by name; `dynamics` gets them with the rest.
         parameters: what `set_parameter` can change, by name; the same as of a single
             environment, see `clrl.envs.physics.parameters_of`.
         max_episode_steps: see above.
         autoreset_mode: see above.
-        state: float64 [k, n], or float32 where Gymnasium's own is; None before `reset`.
+        state: float64 [k, n], or float32 where Gymnasium's own is; None before `reset`. An
+            array of the kind that the physics is computed with.
         elapsed: steps that each lane's episode has had, int64 [n].
 
     Raises:
@@ -85,6 +95,7 @@ class ClassicVectorEnv(VectorEnv[NDArray[np.float32], Array, Array], abc.ABC):
     single_env: ClassVar[type[gym.Env[Any, Any]]]
     state_size: ClassVar[int]
     reset_range: ClassVar[tuple[float, float]]
+    constants: ClassVar[Mapping[str, Array]] = {}
     parameters: ClassVar[Mapping[str, Parameter]]
 
     def __init__(
@@ -94,6 +105,7 @@ class ClassicVectorEnv(VectorEnv[NDArray[np.float32], Array, Array], abc.ABC):
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
+        arrays: Any = None,
     ) -> None:
         if max_episode_steps is None:
             max_episode_steps = default_max_episode_steps(self.env_id)
@@ -124,11 +136,12 @@ class ClassicVectorEnv(VectorEnv[NDArray[np.float32], Array, Array], abc.ABC):
         if isinstance(single.action_space, Discrete):
             self._choices = constant(single.action_space.n, np.uint64)
 
+        self._arrays = arrays
         self._default_bounds = self.reset_bounds(None)
         physics = parameters_of(single)
         self._values = {name: np.full(num_envs, physics.get(name)) for name in self.parameters}
         self._physics = self._all_physics()
-        self.state: Array | None = None
+        self.state: Any = None
         self.elapsed = np.zeros(num_envs, np.int64)
         self._ended = np.zeros(num_envs, np.bool_)  # lanes that await a reset
         seeded = [seeding.np_random() for _ in range(num_envs)]
@@ -140,14 +153,16 @@ class ClassicVectorEnv(VectorEnv[NDArray[np.float32], Array, Array], abc.ABC):
     @staticmethod
     @abc.abstractmethod
     def dynamics(
-        state: Array, actions: Array, physics: Mapping[str, Array]
+        state: Array, actions: Array, physics: Mapping[str, Array], xp: Any
     ) -> tuple[Array, Array, Array]:
         """One step of every lane, a pure function of arrays.
 
         Args:
             state: float64 [k, n], or what this function returned.
             actions: int64 [n] or float32 [n, 1].
-            physics: the parameters and what is derived from them, by name, each [n].
+            physics: the parameters and what is derived from them, by name, each [n]; and
+                `constants`.
+            xp: NumPy, or what is there in its place.
 
         Returns:
             The state after the step, float64 or float32 [k, n]; its reward, float64 [n];
@@ -156,8 +171,8 @@ class ClassicVectorEnv(VectorEnv[NDArray[np.float32], Array, Array], abc.ABC):
 
     @staticmethod
     @abc.abstractmethod
-    def observe(state: Array) -> NDArray[np.float32]:
-        """What an agent sees of a state [k, n]: float32 [n, observation size], a new array."""
+    def observe(state: Array, xp: Any) -> Array:
+        """What an agent sees of a state [k, n]: [observation size, n]; xp as for `dynamics`."""
 
     @staticmethod
     @abc.abstractmethod
@@ -185,6 +200,11 @@ class ClassicVectorEnv(VectorEnv[NDArray[np.float32], Array, Array], abc.ABC):
             ValueError: not numbers, or not in this order.
         """
         return maybe_parse_reset_bounds(options, *self.reset_range)
+
+    @property
+    def xp(self) -> Any:
+        """What the physics is computed with: NumPy, or what is there in its place."""
+        return np if self._arrays is None else self._arrays
 
     # Gymnasium's interface.
 
@@ -240,7 +260,7 @@ class ClassicVectorEnv(VectorEnv[NDArray[np.float32], Array, Array], abc.ABC):
         seeded = {i: seeding.np_random(seed[i]) for i in lanes.tolist() if seed[i] is not None}
         for lane, (generator, used) in seeded.items():
             self._generators[lane], self._seeds[lane] = generator, used
-        before = np.empty((self.state_size, n)) if self.state is None else self.state
+        before = self.xp.zeros((self.state_size, n)) if self.state is None else self.state
         self.state = self._started(before, lanes, *bounds)
         self._ended[mask] = False
         return self._observe(self.state), {}
@@ -271,8 +291,13 @@ class ClassicVectorEnv(VectorEnv[NDArray[np.float32], Array, Array], abc.ABC):
         if mode is AutoresetMode.DISABLED and len(ended):
             raise ResetNeeded(f"lanes {ended.tolist()} have ended and were not reset")
 
-        actions = self._checked_actions(actions)
-        state, reward, terminated = self.dynamics(self.state, actions, self._physics)
+        actions, arrays = self._checked_actions(actions), self._arrays
+        if arrays is None:
+            state, reward, terminated = self.dynamics(self.state, actions, self._physics, np)
+        else:
+            actions = arrays.asarray(actions)
+            state, reward, terminated = self.dynamics(self.state, actions, self._physics, arrays)
+            reward, terminated = arrays.asnumpy(reward), arrays.asnumpy(terminated)
         self.elapsed += _ONE
         if len(ended):
             state = self._started(state, ended, *self._default_bounds)
@@ -357,7 +382,8 @@ class ClassicVectorEnv(VectorEnv[NDArray[np.float32], Array, Array], abc.ABC):
             raise UsageError(
                 f"state: expected one of {self.num_envs} lanes, got {len(state['elapsed'])}"
             )
-        self.state = None if state["state"] is None else np.array(state["state"], np.float64)
+        saved = state["state"]
+        self.state = None if saved is None else self.xp.asarray(np.array(saved, np.float64))
         self.elapsed = np.array(state["elapsed"], np.int64)
         self._ended = np.array(state["ended"], np.bool_)
         for generator, saved in zip(self._generators, state["generators"], strict=True):
@@ -371,7 +397,8 @@ class ClassicVectorEnv(VectorEnv[NDArray[np.float32], Array, Array], abc.ABC):
     # Inside.
 
     def _all_physics(self) -> dict[str, Array]:
-        return {**self._values, **self.derived(self._values)}
+        physics = {**self._values, **self.derived(self._values), **self.constants}
+        return {name: self.xp.asarray(value) for name, value in physics.items()}
 
     def _check_known(self, name: str) -> None:
         if name not in self.parameters:
@@ -398,15 +425,27 @@ class ClassicVectorEnv(VectorEnv[NDArray[np.float32], Array, Array], abc.ABC):
 
     def _started(self, state: Array, lanes: Array, low: Any, high: Any) -> Array:
         """A state in which some lanes begin an episode."""
-        state = state.astype(np.float64)
-        for lane in lanes.tolist():
-            state[:, lane] = self.draw(self._generators[lane], low, high)
+        arrays = self._arrays
+        if arrays is None:  # one by one takes less time where lanes are few
+            state = state.astype(np.float64)
+            for lane in lanes.tolist():
+                state[:, lane] = self.draw(self._generators[lane], low, high)
+        else:
+            drawn = [self.draw(self._generators[lane], low, high) for lane in lanes.tolist()]
+            state = arrays.array(state, arrays.float64)
+            state[:, arrays.asarray(lanes)] = arrays.asarray(np.array(drawn, np.float64).T)
         self.elapsed[lanes] = 0
         return state
 
     def _observe(self, state: Array) -> NDArray[np.float32]:
         """Observations of the current lanes; `elapsed` tells which have just begun."""
-        return self.observe(state)
+        return self._rows(self.observe(state, self.xp))
+
+    def _rows(self, columns: Array) -> NDArray[np.float32]:
+        """[observation size, n] to what an agent gets, a new array [n, observation size]."""
+        if self._arrays is not None:
+            columns = self._arrays.asnumpy(columns)
+        return columns.T.astype(np.float32, order="C")
 
     def _final_infos(self, observation: NDArray[np.float32]) -> dict[str, Any]:
         """The infos of a step in which lanes ended, as `SyncVectorEnv` has them."""

@@ -7,18 +7,15 @@ Anderson 1983), Euler integration.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from gymnasium.envs.classic_control import CartPoleEnv
-from numpy.typing import NDArray
 
 from clrl.envs.classic.base import Array, ClassicVectorEnv, constant
 from clrl.envs.physics.classic import CartPoleParameters
 
 _SINGLE = CartPoleEnv()
-_X_LIMIT, _THETA_LIMIT = constant(_SINGLE.x_threshold), constant(_SINGLE.theta_threshold_radians)
-_FOUR_THIRDS = constant(4.0 / 3.0)
-_DIRECTION = np.array([-1.0, 1.0])  # of the force, by action
 
 
 class CartPoleVectorEnv(ClassicVectorEnv):
@@ -33,6 +30,12 @@ class CartPoleVectorEnv(ClassicVectorEnv):
     single_env = CartPoleEnv
     state_size = 4
     reset_range = (-0.05, 0.05)
+    constants = {
+        "x_limit": constant(_SINGLE.x_threshold),
+        "theta_limit": constant(_SINGLE.theta_threshold_radians),
+        "four_thirds": constant(4.0 / 3.0),
+        "direction": np.array([-1.0, 1.0]),  # of the force, by action
+    }
     parameters = CartPoleParameters.known
 
     @staticmethod
@@ -45,28 +48,30 @@ class CartPoleVectorEnv(ClassicVectorEnv):
 
     @staticmethod
     def dynamics(
-        state: Array, actions: Array, physics: Mapping[str, Array]
+        state: Array, actions: Array, physics: Mapping[str, Array], xp: Any
     ) -> tuple[Array, Array, Array]:
         """See `ClassicVectorEnv.dynamics`."""
         x_dot, theta, theta_dot = state[1], state[2], state[3]
         total_mass, polemass_length = physics["total_mass"], physics["polemass_length"]
-        force = _DIRECTION[actions] * physics["force_mag"]
-        cos, sin = np.cos(theta), np.sin(theta)
+        force = physics["direction"][actions] * physics["force_mag"]
+        cos, sin = xp.cos(theta), xp.sin(theta)
 
-        push = (force + polemass_length * np.square(theta_dot) * sin) / total_mass
+        push = (force + polemass_length * xp.square(theta_dot) * sin) / total_mass
         theta_acc = (physics["gravity"] * sin - cos * push) / (
-            physics["length"] * (_FOUR_THIRDS - physics["masspole"] * np.square(cos) / total_mass)
+            physics["length"]
+            * (physics["four_thirds"] - physics["masspole"] * xp.square(cos) / total_mass)
         )
         x_acc = push - polemass_length * theta_acc * cos / total_mass
 
-        new = state + physics["tau"] * np.array((x_dot, x_acc, theta_dot, theta_acc))
-        terminated = (np.abs(new[0]) > _X_LIMIT) | (np.abs(new[2]) > _THETA_LIMIT)
-        return new, np.ones(len(force)), terminated
+        new = state + physics["tau"] * xp.array((x_dot, x_acc, theta_dot, theta_acc))
+        terminated = xp.abs(new[0]) > physics["x_limit"]
+        terminated |= xp.abs(new[2]) > physics["theta_limit"]
+        return new, xp.ones(len(force)), terminated
 
     @staticmethod
-    def observe(state: Array) -> NDArray[np.float32]:
+    def observe(state: Array, xp: Any) -> Array:
         """The state."""
-        return state.T.astype(np.float32, order="C")
+        return state
 
     @staticmethod
     def draw(rng: np.random.Generator, low: float, high: float) -> Array:

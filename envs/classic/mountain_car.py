@@ -7,30 +7,16 @@ Source of the dynamics: `gymnasium.envs.classic_control.mountain_car` and
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from gymnasium.envs.classic_control import Continuous_MountainCarEnv, MountainCarEnv
-from numpy.typing import NDArray
 
 from clrl.envs.classic.base import Array, ClassicVectorEnv, constant
 from clrl.envs.physics.classic import MountainCarContinuousParameters, MountainCarParameters
 
 _SINGLE = MountainCarEnv()
 _CONTINUOUS = Continuous_MountainCarEnv()
-# Gymnasium's numbers for the continuous one, in the types that they take on there.
-_MIN_ACTION, _MAX_ACTION, _MIN_POSITION, _MAX_POSITION, _GOAL_POSITION, _GOAL_VELOCITY = (
-    constant(getattr(_CONTINUOUS, name), np.float32)
-    for name in (
-        "min_action",
-        "max_action",
-        "min_position",
-        "max_position",
-        "goal_position",
-        "goal_velocity",
-    )
-)
-_THREE, _HUGE = constant(3, np.float32), constant(1e30, np.float32)
-_GRAVITY, _PRIZE, _COST = constant(0.0025), constant(100.0), constant(0.1)
 
 
 class _Car(ClassicVectorEnv):
@@ -40,9 +26,9 @@ class _Car(ClassicVectorEnv):
     reset_range = (-0.6, -0.4)
 
     @staticmethod
-    def observe(state: Array) -> NDArray[np.float32]:
+    def observe(state: Array, xp: Any) -> Array:
         """The state."""
-        return state.T.astype(np.float32, order="C")
+        return state
 
     @staticmethod
     def draw(rng: np.random.Generator, low: float, high: float) -> tuple[float, float]:
@@ -59,24 +45,29 @@ class MountainCarVectorEnv(_Car):
 
     env_id = "MountainCar-v0"
     single_env = MountainCarEnv
+    constants = {
+        name: constant(getattr(_SINGLE, name))
+        for name in ("min_position", "max_position", "goal_position", "goal_velocity")
+    }
     parameters = MountainCarParameters.known
 
     @staticmethod
     def dynamics(
-        state: Array, actions: Array, physics: Mapping[str, Array]
+        state: Array, actions: Array, physics: Mapping[str, Array], xp: Any
     ) -> tuple[Array, Array, Array]:
         """See `ClassicVectorEnv.dynamics`."""
         position, velocity = state[0], state[1]
         limit = physics["max_speed"]
         push = (actions - 1) * physics["force"]
-        velocity = velocity + (push - np.cos(3 * position) * physics["gravity"])
-        velocity = np.minimum(np.maximum(velocity, -limit), limit)
-        position = np.maximum(position + velocity, _SINGLE.min_position)
-        position = np.minimum(position, _SINGLE.max_position)
-        at_wall = (position == _SINGLE.min_position) & (velocity < 0)
-        velocity = np.where(at_wall, 0.0, velocity)
-        terminated = (position >= _SINGLE.goal_position) & (velocity >= _SINGLE.goal_velocity)
-        return np.array((position, velocity)), np.full(len(push), -1.0), terminated
+        velocity = velocity + (push - xp.cos(3 * position) * physics["gravity"])
+        velocity = xp.minimum(xp.maximum(velocity, -limit), limit)
+        position = xp.maximum(position + velocity, physics["min_position"])
+        position = xp.minimum(position, physics["max_position"])
+        at_wall = (position == physics["min_position"]) & (velocity < 0)
+        velocity = xp.where(at_wall, 0.0, velocity)
+        terminated = position >= physics["goal_position"]
+        terminated &= velocity >= physics["goal_velocity"]
+        return xp.array((position, velocity)), xp.full(len(push), -1.0), terminated
 
 
 class MountainCarContinuousVectorEnv(_Car):
@@ -93,6 +84,24 @@ class MountainCarContinuousVectorEnv(_Car):
 
     env_id = "MountainCarContinuous-v0"
     single_env = Continuous_MountainCarEnv
+    constants = {  # Gymnasium's numbers, in the types that they take on there
+        **{
+            name: constant(getattr(_CONTINUOUS, name), np.float32)
+            for name in (
+                "min_action",
+                "max_action",
+                "min_position",
+                "max_position",
+                "goal_position",
+                "goal_velocity",
+            )
+        },
+        "three": constant(3, np.float32),
+        "huge": constant(1e30, np.float32),
+        "gravity": constant(0.0025),
+        "prize": constant(100.0),
+        "cost": constant(0.1),
+    }
     parameters = MountainCarContinuousParameters.known
 
     @staticmethod
@@ -103,25 +112,31 @@ class MountainCarContinuousVectorEnv(_Car):
 
     @staticmethod
     def dynamics(
-        state: Array, actions: Array, physics: Mapping[str, Array]
+        state: Array, actions: Array, physics: Mapping[str, Array], xp: Any
     ) -> tuple[Array, Array, Array]:
         """See `ClassicVectorEnv.dynamics`."""
         action, position, velocity = actions[:, 0], state[0], state[1]
-        force = np.minimum(np.maximum(action, _MIN_ACTION), _MAX_ACTION)
-        angle = _THREE * position
-        if state.dtype == np.float64:
+        force = xp.minimum(xp.maximum(action, physics["min_action"]), physics["max_action"])
+        angle = physics["three"] * position
+        begun = state.dtype == xp.float64
+        if begun:
             # Some lanes have just begun. The numbers of the others are float32 all the same.
-            rounded = position.astype(np.float32)
-            angle = np.where(rounded == position, _THREE * rounded, angle)
-            velocity = velocity.astype(np.float32)
-        slope = _GRAVITY * np.cos(angle.astype(np.float64))
+            rounded = xp.asarray(position, xp.float32)
+            angle = xp.where(rounded == position, physics["three"] * rounded, angle)
+            velocity = xp.asarray(velocity, xp.float32)
+        slope = physics["gravity"] * xp.cos(xp.asarray(angle, xp.float64))
 
-        velocity = velocity + (force * physics["power"] - slope.astype(np.float32))
-        velocity = np.minimum(np.maximum(velocity, physics["min_speed"]), physics["max_speed"])
-        position = (position + velocity).astype(np.float32, copy=False)
-        position = np.minimum(np.maximum(position, _MIN_POSITION), _MAX_POSITION)
+        velocity = velocity + (force * physics["power"] - xp.asarray(slope, xp.float32))
+        velocity = xp.minimum(xp.maximum(velocity, physics["min_speed"]), physics["max_speed"])
+        position = position + velocity
+        if begun:
+            position = xp.asarray(position, xp.float32)
+        position = xp.minimum(
+            xp.maximum(position, physics["min_position"]), physics["max_position"]
+        )
         # At the wall a velocity is at least 0; elsewhere this bound is far below any.
-        velocity = np.maximum(velocity, (_MIN_POSITION - position) * _HUGE)
-        terminated = (position >= _GOAL_POSITION) & (velocity >= _GOAL_VELOCITY)
-        reward = _PRIZE * terminated - _COST * np.square(action.astype(np.float64))
-        return np.array((position, velocity)), reward, terminated
+        velocity = xp.maximum(velocity, (physics["min_position"] - position) * physics["huge"])
+        terminated = position >= physics["goal_position"]
+        terminated &= velocity >= physics["goal_velocity"]
+        cost = physics["cost"] * xp.square(xp.asarray(action, xp.float64))
+        return xp.array((position, velocity)), physics["prize"] * terminated - cost, terminated

@@ -12,9 +12,8 @@ import numpy as np
 from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.envs.classic_control.pendulum import DEFAULT_X, DEFAULT_Y
 from gymnasium.envs.classic_control.utils import verify_number_and_cast
-from numpy.typing import NDArray
 
-from clrl.envs.classic.base import Array, ClassicVectorEnv
+from clrl.envs.classic.base import Array, ClassicVectorEnv, constant
 from clrl.envs.physics.classic import PendulumParameters
 
 _SINGLE = PendulumEnv()
@@ -31,6 +30,12 @@ class PendulumVectorEnv(ClassicVectorEnv):
     env_id = "Pendulum-v1"
     single_env = PendulumEnv
     state_size = 2
+    constants = {
+        "min_torque": constant(-_SINGLE.max_torque, np.float32),
+        "max_torque": constant(_SINGLE.max_torque, np.float32),
+        "min_speed": constant(-_SINGLE.max_speed),
+        "max_speed": constant(_SINGLE.max_speed),
+    }
     parameters = PendulumParameters.known
 
     def reset_bounds(
@@ -61,27 +66,29 @@ class PendulumVectorEnv(ClassicVectorEnv):
 
     @staticmethod
     def dynamics(
-        state: Array, actions: Array, physics: Mapping[str, Array]
+        state: Array, actions: Array, physics: Mapping[str, Array], xp: Any
     ) -> tuple[Array, Array, Array]:
         """See `ClassicVectorEnv.dynamics`."""
         theta, theta_dot = state
         dt = physics["dt"]
-        torque = np.minimum(np.maximum(actions[:, 0], -_SINGLE.max_torque), _SINGLE.max_torque)
+        torque = xp.maximum(actions[:, 0], physics["min_torque"])
+        torque = xp.minimum(torque, physics["max_torque"])
         angle = (theta + np.pi) % (2 * np.pi) - np.pi
-        costs = np.square(angle) + 0.1 * np.square(theta_dot) + 0.001 * np.square(torque)
+        costs = xp.square(angle) + 0.1 * xp.square(theta_dot) + 0.001 * xp.square(torque)
 
-        acceleration = physics["swing"] * np.sin(theta) + physics["push"] * torque
+        acceleration = physics["swing"] * xp.sin(theta) + physics["push"] * torque
         theta_dot = theta_dot + acceleration * dt
-        theta_dot = np.minimum(np.maximum(theta_dot, -_SINGLE.max_speed), _SINGLE.max_speed)
+        theta_dot = xp.maximum(theta_dot, physics["min_speed"])
+        theta_dot = xp.minimum(theta_dot, physics["max_speed"])
         theta = theta + theta_dot * dt
-        return np.array((theta, theta_dot)), -costs, np.zeros(len(costs), np.bool_)
+        return xp.array((theta, theta_dot)), -costs, xp.zeros(len(costs), xp.bool_)
 
     @staticmethod
-    def observe(state: Array) -> NDArray[np.float32]:
+    def observe(state: Array, xp: Any) -> Array:
         """Cosine and sine of the angle, and the angular velocity."""
         theta, theta_dot = state
-        rows = np.array((np.cos(theta), np.sin(theta), theta_dot))
-        return rows.T.astype(np.float32, order="C")
+        seen: Array = xp.array((xp.cos(theta), xp.sin(theta), theta_dot))
+        return seen
 
     @staticmethod
     def draw(

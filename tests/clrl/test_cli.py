@@ -240,6 +240,8 @@ BAD = [
     (["tensorboard", "taken"], "taken: expected a folder with runs; it holds no event files"),
     (["tensorboard", "taken", "--port", "0"], "--port: expected a whole number in [1, 65535]"),
     (["bench", "other"], "--what: expected one of streams, envs, ppo, got 'other'"),
+    (["bench", "envs", "--device", "cpu"], "--device: expected it with ppo, got envs"),
+    (["run", "--device", "tpu"], "--device: expected one of cpu, cuda, got 'tpu'"),
 ]
 
 

@@ -21,7 +21,7 @@ from clrl.config import RunConfig, resolve
 from clrl.control import ControlTraining
 from clrl.errors import UsageError
 from clrl.seeding import derived_seed
-from clrl.train import train, training
+from clrl.train import training
 from clrl.values import Place
 
 PLUGINS = Path(__file__).parents[1] / "plugin_example"
@@ -66,7 +66,7 @@ def config(**raw: Any) -> RunConfig:
 
 def run(settings: RunConfig, seeds: Sequence[int]) -> tuple[dict[int, Lines], dict[int, str]]:
     sinks = {seed: Lines() for seed in seeds}
-    return sinks, train(settings, seeds, sinks, lambda done, total: None)
+    return sinks, training(settings, seeds).run(sinks, lambda done, total: None)
 
 
 def test_lines_come_every_so_many_steps_with_all_that_is_measured() -> None:

@@ -53,7 +53,7 @@ class StandIn:
     def prepare(self, config):
         pass
 
-    def check(self, config):
+    def check(self, config, device):
         lr = config.optimizer.options.lr
         if lr == 6.0:
             raise UsageError("no data")
@@ -66,7 +66,7 @@ class StandIn:
             os.kill(os.getpid() if deaths.read_text() == "x" else os.getppid(), signal.SIGKILL)
         return ["slow"] if lr == 4.0 else []
 
-    def measure(self, config, seeds):
+    def measure(self, config, seeds, device):
         return 100.0 * len(seeds)
 
     def train(self, config, terms, progress, remark):
@@ -414,7 +414,7 @@ class TestPlan:
         (tmp_path / MARKER).touch()
         with monkeypatch.context() as patch:
             before = {**provenance(), "torch": "1.0", "threads": 4, "machine": "another"}
-            patch.setattr(record, "provenance", lambda: before)
+            patch.setattr(record, "provenance", lambda device: before)
             self.end(one, [0, 1, 2], state)
         (one.folders[0] / checkpoint.PREVIOUS).touch()
         with pytest.raises(UsageError) as caught:

@@ -20,7 +20,7 @@ from clrl.envs import control
 from clrl.errors import UsageError
 from clrl.record import METRICS, read_metrics, read_status
 from clrl.sb3 import SB3Training, _Seen
-from clrl.train import train, training
+from clrl.train import training
 from clrl.values import Place
 
 OFF: dict[str, Any] = {"buffer_size": 500, "learning_starts": 50, "batch_size": 16}
@@ -79,7 +79,7 @@ def config(name: str = "PPO", **raw: Any) -> RunConfig:
 
 def run(settings: RunConfig, seeds: Sequence[int]) -> tuple[dict[int, Lines], dict[int, str]]:
     sinks = {seed: Lines() for seed in seeds}
-    return sinks, train(settings, seeds, sinks, lambda done, total: None)
+    return sinks, training(settings, seeds).run(sinks, lambda done, total: None)
 
 
 @pytest.mark.parametrize("name", AGENTS)

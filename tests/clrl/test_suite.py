@@ -249,7 +249,7 @@ class StandIn:
     def prepare(self, config):
         pass
 
-    def check(self, config):
+    def check(self, config, device):
         return []
 
     def train(self, config, terms, progress, remark):

@@ -19,7 +19,7 @@ from clrl.envs.streams.permuted import PermutedDigits
 from clrl.envs.streams.regression import SlowRegression
 from clrl.errors import UsageError
 from clrl.seeding import derived_seed
-from clrl.train import Training, train
+from clrl.train import Training, training
 from clrl.values import Place
 
 Line = tuple[int, dict[str, float]]
@@ -60,7 +60,7 @@ def config(**raw: Any) -> RunConfig:
 
 def run(settings: RunConfig, seeds: Sequence[int]) -> tuple[dict[int, Lines], dict[int, str]]:
     sinks = {seed: Lines() for seed in seeds}
-    return sinks, train(settings, seeds, sinks, lambda done, total: None)
+    return sinks, training(settings, seeds).run(sinks, lambda done, total: None)
 
 
 def plain_loop(seed: int, steps: int) -> tuple[list[float], list[float], list[float], nn.Module]:
@@ -332,7 +332,7 @@ def test_all_diverged() -> None:
 def test_progress_counts_examples_of_all_members() -> None:
     calls: list[tuple[int, int]] = []
     settings = config()
-    train(settings, [0, 1], {0: Lines(), 1: Lines()}, lambda *call: calls.append(call))
+    training(settings, [0, 1]).run({0: Lines(), 1: Lines()}, lambda *call: calls.append(call))
     assert calls[-1] == (300, 300)
     assert [done for done, _ in calls] == sorted({done for done, _ in calls})
     assert {total for _, total in calls} == {300}
