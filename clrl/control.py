@@ -42,9 +42,10 @@ class ControlTraining(Loop):
 
     An agent is constructed with (seeds, observation space, action space, function that makes a
     network from (inputs, outputs, generator, gain of the last layer), update rule, options, chunk
-    size; where asked for, methods ``consolidation`` and the ``device``) and has: ``options.num_envs``; ``steps_per_iteration``; ``reset(observations)``;
-    ``iterate(envs, watch, remaining)``, which gives tensors [members] to record; ``population``;
-    ``probe(examples)``; and ``state_dict`` with ``load_state_dict``.
+    size), and where it is asked for ``consolidation`` and ``device``. It has:
+    ``options.num_envs``; ``steps_per_iteration``; ``reset(observations)``; ``iterate(envs, watch,
+    remaining)``, which gives tensors [members] to record; ``population``; ``probe(examples)``;
+    and ``state_dict`` with ``load_state_dict``.
 
     Args:
         config: what a run is.
