@@ -18,3 +18,9 @@ def mnist_folder() -> Path:
     if not folder:
         pytest.skip("needs MNIST: set CLRL_DATA to the folder that holds it")
     return Path(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs_of_stable_baselines3(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where its loggers make their folders."""
+    os.environ["SB3_LOGDIR"] = str(tmp_path_factory.mktemp("sb3"))
