@@ -20,7 +20,7 @@ from clrl.envs.benchmarks import BENCHMARKS
 from clrl.envs.control import vector_of
 from clrl.envs.state import load_state_dict, state_dict
 from clrl.errors import UsageError
-from clrl.loop import Clock, Loop, Sink, Sums, update_rule
+from clrl.loop import Clock, Loop, Sink, Sums, placed, update_rule
 from clrl.options import as_keywords
 from clrl.seeding import derived_seed
 
@@ -40,7 +40,8 @@ class ControlTraining(Loop):
 
     An agent is constructed with (seeds, observation space, action space, function that makes a
     network from (inputs, outputs, generator, gain of the last layer), update rule, options, chunk
-    size, device) and has: ``options.num_envs``; ``steps_per_iteration``; ``reset(observations)``;
+    size), with ``device=`` where that is not the CPU, and has: ``options.num_envs``;
+    ``steps_per_iteration``; ``reset(observations)``;
     ``iterate(envs, watch, remaining)``, which gives tensors [members] to record; ``population``;
     ``probe(examples)``; and ``state_dict`` with ``load_state_dict``.
 
@@ -82,7 +83,7 @@ class ControlTraining(Loop):
             update_rule(config),
             config.agent.options,
             config.chunk_size,
-            device,
+            **placed(make_agent, device),
         )
         self.diagnostics = Diagnostics(self.agent.population)
         self.step = 0

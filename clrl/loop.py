@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from clrl.agents.device import CPU
 from clrl.agents.optim.base import AddOn
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
@@ -41,6 +43,20 @@ def update_rule(config: RunConfig) -> UpdateRule:
         as_keywords(config.optimizer.options),
         [(ADDONS.find(addon.name).load(), as_keywords(addon.options)) for addon in config.addons],
     )
+
+
+def placed(make_agent: Callable[..., Any], device: torch.device) -> dict[str, torch.device]:
+    """The keywords by which an agent learns where to compute: none for the CPU.
+
+    Raises:
+        UsageError: it computes on the CPU alone, having no parameter ``device``.
+    """
+    if device == CPU:
+        return {}
+    if "device" not in inspect.signature(make_agent).parameters:
+        name = getattr(make_agent, "__name__", make_agent)
+        raise UsageError(f"--device {device}: {name} takes no device; expected --device cpu")
+    return {"device": device}
 
 
 class Loop(abc.ABC):

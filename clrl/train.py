@@ -23,7 +23,7 @@ from clrl.envs.benchmarks import BENCHMARKS
 from clrl.envs.control import Benchmark, Stationary, vector_of
 from clrl.envs.streams.base import Stream
 from clrl.errors import UsageError
-from clrl.loop import Clock, Loop, Sink, Sums, update_rule
+from clrl.loop import Clock, Loop, Sink, Sums, placed, update_rule
 from clrl.options import as_keywords
 
 if TYPE_CHECKING:
@@ -70,14 +70,15 @@ class Training(Loop):
             )
             return made
 
-        self.agent: Supervised = AGENTS.find(config.agent.name).load()(
+        make_agent = AGENTS.find(config.agent.name).load()
+        self.agent: Supervised = make_agent(
             self.seeds,
             stream.kind,
             network,
             update_rule(config),
             config.agent.options,
             config.chunk_size,
-            device,
+            **placed(make_agent, device),
         )
         self.diagnostics = Diagnostics(self.agent.population)
         self.step = 0
