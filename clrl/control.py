@@ -21,7 +21,7 @@ from clrl.envs.control import vector_of
 from clrl.envs.nonstationary import NonStationaryVector
 from clrl.envs.state import load_state_dict, state_dict
 from clrl.errors import UsageError
-from clrl.loop import Clock, Loop, Sink, Sums, methods, update_rule
+from clrl.loop import Clock, Loop, Sink, Sums, methods, placed, update_rule
 from clrl.metrics import continual
 from clrl.options import as_keywords
 from clrl.seeding import derived_seed
@@ -78,8 +78,6 @@ class ControlTraining(Loop):
             return made
 
         more: dict[str, Any] = {"consolidation": methods(config)} if config.consolidation else {}
-        if device != CPU:
-            more["device"] = device
         self.agent: Any = make_agent(
             self.seeds,
             self.envs.single_observation_space,
@@ -89,6 +87,7 @@ class ControlTraining(Loop):
             config.agent.options,
             config.chunk_size,
             **more,
+            **placed(make_agent, device),
         )
         self.diagnostics = Diagnostics(self.agent.population)
         self.step = 0

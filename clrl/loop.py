@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from clrl.agents.consolidation.base import Method, check_methods
 from clrl.agents.consolidation.table import CONSOLIDATION
+from clrl.agents.device import CPU
 from clrl.agents.optim.base import AddOn
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
@@ -56,6 +58,20 @@ def methods(config: RunConfig) -> list[tuple[type[Method], dict[str, Any]]]:
     check_methods(names, classes, config.agent.short_name)
     keywords = [as_keywords(choice.options) for choice in config.consolidation]
     return list(zip(classes, keywords, strict=True))
+
+
+def placed(make_agent: Callable[..., Any], device: torch.device) -> dict[str, torch.device]:
+    """The keywords by which an agent learns where to compute: none for the CPU.
+
+    Raises:
+        UsageError: it computes on the CPU alone, having no parameter ``device``.
+    """
+    if device == CPU:
+        return {}
+    if "device" not in inspect.signature(make_agent).parameters:
+        name = getattr(make_agent, "__name__", make_agent)
+        raise UsageError(f"--device {device}: {name} takes no device; expected --device cpu")
+    return {"device": device}
 
 
 class Loop(abc.ABC):

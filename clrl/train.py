@@ -24,7 +24,7 @@ from clrl.envs.benchmarks import BENCHMARKS
 from clrl.envs.control import Benchmark, Stationary, vector_of
 from clrl.envs.streams.base import Stream
 from clrl.errors import UsageError
-from clrl.loop import Clock, Loop, Sink, Sums, methods, update_rule
+from clrl.loop import Clock, Loop, Sink, Sums, methods, placed, update_rule
 from clrl.metrics import continual
 from clrl.options import as_keywords
 
@@ -78,9 +78,8 @@ class Training(Loop):
             more |= {"num_outputs": stream.num_outputs, "head_size": stream.head_size}
         if config.consolidation:
             more |= {"consolidation": methods(config), "num_outputs": stream.num_outputs}
-        if device != CPU:
-            more["device"] = device
-        self.agent: Supervised = AGENTS.find(config.agent.name).load()(
+        make_agent = AGENTS.find(config.agent.name).load()
+        self.agent: Supervised = make_agent(
             self.seeds,
             stream.kind,
             network,
@@ -88,6 +87,7 @@ class Training(Loop):
             config.agent.options,
             config.chunk_size,
             **more,
+            **placed(make_agent, device),
         )
         self.diagnostics = Diagnostics(self.agent.population)
         self.step = 0

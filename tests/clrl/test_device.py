@@ -35,6 +35,7 @@ from clrl.config import RunConfig, config_hash, resolve, to_dict
 from clrl.errors import UsageError
 from clrl.launch.jobs import Job
 from clrl.launch.plan import remaining
+from clrl.loop import placed
 from clrl.provenance import changes, provenance
 from clrl.train import training
 from clrl.values import Place
@@ -278,6 +279,14 @@ class TestTraining:
         )
         with pytest.raises(UsageError, match="--device meta: sb3:PPO .* expected --device cpu"):
             training(settings, [0], ELSEWHERE)
+
+    def test_an_agent_that_takes_no_device(self) -> None:
+        def agent(seeds: Any) -> None:
+            """One of somebody's own."""
+
+        assert placed(agent, CPU) == {}
+        with pytest.raises(UsageError, match="--device meta: agent takes no device"):
+            placed(agent, torch.device(ELSEWHERE))
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
     @pytest.mark.parametrize("words", [["run", "--out", "out"], ["bench", "ppo"]])
