@@ -255,8 +255,13 @@ class TestJobs:
         assert lines(out) == lines(tmp_path / "local")
 
 
-def test_the_script_asks_for_what_it_was_told(tmp_path: Path) -> None:
+def test_the_script_asks_for_what_it_was_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("submitit", reason="submitit is not installed")
+    (tmp_path / "srun").write_text("")  # by which submitit knows that there is Slurm
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     asked = SlurmOptions(partition="short", account="lab", time=1.5, memory=6.0)
     executor = slurm.slurm_executor(tmp_path, asked, 7)
     script = executor._make_submission_file_text("command", "id")
