@@ -32,7 +32,7 @@ from clrl.envs.benchmarks import BENCHMARKS
 from clrl.errors import UsageError
 from clrl.launch.crew import Crew
 from clrl.launch.jobs import Job, share_out
-from clrl.launch.plan import MARKER, claimed, remaining
+from clrl.launch.plan import MARKER, claimed, mark, remaining
 from clrl.launch.progress import shown
 from clrl.launch.supervisor import Failure, Supervisor
 from clrl.registry import plug_ins_refused
@@ -349,12 +349,14 @@ def carry_out(
         further = f", {begun} of them from a checkpoint" if begun else ""
         for line in (f"{suite.name}: {work}{further}", *remarks):
             say(line)
-        with claimed(out, record.to_yaml(suite.to_dict())) as lock:
+        content = record.to_yaml(suite.to_dict())
+        with claimed(out, content) as lock:
             crew.hold(lock)
             # Once more, now that nobody else can be at work here.
             jobs = share_out(remaining(populations, out, force), workers, members)
             with shown(jobs, console) as progress:
-                return supervisor.run(jobs, progress)
+                # The folder may be deleted under way; what comes next is a suite's all the same.
+                return supervisor.run(jobs, progress, lambda: mark(out, content, anew=False))
 
 
 def plan(

@@ -171,10 +171,21 @@ def claimed(out: Path, suite: str) -> Iterator[int]:
         lock = os.open(out / LOCK, os.O_WRONLY | os.O_CREAT, 0o666)
     try:
         _lock(lock, out)
-        files.write_atomically(out / MARKER, suite.encode())
+        mark(out, suite)
         yield lock
     finally:
         os.close(lock)
+
+
+def mark(out: Path, suite: str, anew: bool = True) -> None:
+    """Write a suite's ``suite.yaml``; unless anew, only where it is missing.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    if anew or not (out / MARKER).exists():
+        files.make_folder(out)
+        files.write_atomically(out / MARKER, suite.encode())
 
 
 def _lock(lock: int, out: Path) -> None:

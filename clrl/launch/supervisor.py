@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Any, cast
@@ -89,6 +89,7 @@ class Supervisor:
     _handlers: dict[int, Any] = field(default_factory=dict)
     _asked_to_end: int = 0
     _failures: list[Failure] = field(default_factory=list)
+    _prepare: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Supervisor:
         """Take over the signals."""
@@ -171,12 +172,15 @@ class Supervisor:
                 if kind not in ("progress", "remark"):
                     return kind, answer
 
-    def run(self, jobs: Sequence[Job], progress: Progress) -> list[Failure]:
+    def run(
+        self, jobs: Sequence[Job], progress: Progress, prepare: Callable[[], None] = lambda: None
+    ) -> list[Failure]:
         """Carry out jobs and keep the status of their runs up to date.
 
         Args:
             jobs: what to do, in this order.
             progress: is told how it goes.
+            prepare: called before each job, to see that there is still a folder to write to.
 
         Returns:
             What went wrong.
@@ -187,6 +191,7 @@ class Supervisor:
         """
         waiting = [_Attempts(job, job.resumes) for job in reversed(jobs)]
         self._failures = []
+        self._prepare = prepare
         try:
             while True:
                 self._hand_out(waiting, progress)
@@ -231,6 +236,7 @@ class Supervisor:
             "forced": list(job.forced),
         }
         try:
+            self._prepare()
             if not attempts.resumes:  # before a status vouches for what is there
                 for folder in job.folders.values():
                     checkpoint.remove(folder)
@@ -268,7 +274,7 @@ class Supervisor:
         """Note how an attempt ended; the attempts where there is to be another."""
         job = attempts.job
         if kind == "done":
-            self._mark(job, answer)
+            self._note(job, answer)
             diverged = [seed for seed, state in answer.items() if state == "diverged"]
             progress.end(job, f"{seeds_text(diverged)} diverged" if diverged else "done")
             return None
@@ -285,13 +291,20 @@ class Supervisor:
         self._fail(job, line, mistake=kind == "mistake")
         return None
 
-    def _mark(self, job: Job, states: Mapping[int, str], error: str = "") -> None:
-        """Note the states of a job's runs; that it cannot be noted is a failure as well."""
+    def _note(self, job: Job, states: Mapping[int, str]) -> None:
+        """Mark a job's runs; that it cannot be done is a failure as well."""
+        problem = self._mark(job, states)
+        if problem:
+            self._fail(job, problem, mistake=False)
+
+    def _mark(self, job: Job, states: Mapping[int, str], error: str = "") -> str:
+        """Write down the states of a job's runs; what went wrong with that, if anything."""
         try:
             for seed, state in states.items():
                 record.end_run(job.folders[seed], cast(State, state), error)
         except (StorageError, UsageError) as problem:
-            self._fail(job, str(problem), mistake=False)
+            return str(problem)
+        return ""
 
     def _fail(self, job: Job, message: str, mistake: bool) -> None:
         self._failures.append(Failure(job.label, list(job.folders), message, mistake))
@@ -325,7 +338,7 @@ class Supervisor:
             self._ended(attempts, kind, answer, progress)
 
     def _stopped(self, job: Job, progress: Progress) -> None:
-        self._mark(job, dict.fromkeys(job.folders, "preempted"))
+        self._note(job, dict.fromkeys(job.folders, "preempted"))
         progress.end(job, "preempted")
 
 
