@@ -213,6 +213,11 @@ class Local:
         executor.submit = noted
         return executor
 
+    def wait(self) -> None:
+        """Wait for the processes, which submitit leaves to themselves."""
+        for job in self.jobs:
+            job._process.wait(60)
+
 
 def wait_for_metrics(out: Path) -> None:
     """Wait until the first learner's runs have some."""
@@ -232,6 +237,7 @@ class TestJobs:
 
         threading.Thread(target=preempt, daemon=True).start()
         said = carry_out(out, SlurmCrew(None, out, SlurmOptions(), local))
+        local.wait()
         assert "preempted; queued again" in said
         states = [record.read_status(folder) for folder in record.run_folders(out)]
         assert [status["state"] for status in states] == ["finished"] * 6
@@ -249,6 +255,7 @@ class TestJobs:
 
         threading.Thread(target=kill, daemon=True).start()
         said = carry_out(out, SlurmCrew(None, out, SlurmOptions(), local))
+        local.wait()
         assert "interrupted" in said
         assert len(local.jobs) == 4
         carry_out(tmp_path / "local", LocalCrew(2))
