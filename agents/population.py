@@ -12,15 +12,17 @@ on the CPU and moved, so that it is the same everywhere.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from clrl.agents.device import CPU
+from clrl.agents.even import ALIGNMENT, aligned
 from clrl.agents.networks import HiddenLayer, Network
 from clrl.agents.optim.members import Flat
 from clrl.agents.optim.rule import StackedOptimizer, UpdateRule, mixes_members
@@ -35,6 +37,9 @@ Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 It must be pure: operations on its arguments alone. It is recorded once and replayed (see
 `clrl.agents.replay`), so a Python number that changes during training belongs in the batch.
 """
+
+_WEIGHTS = 1_200_000
+"""Weights of the members in a chunk: beyond some four megabytes, wider chunks were slower."""
 
 
 class Companion(Protocol):
@@ -55,9 +60,9 @@ class Population:
         loss: the objective of one learner.
         rule: how parameters are updated.
         generators: one a member, for whatever the update rule draws.
-        chunk_size: members stepped together. None measures which number is fastest: more
-            share the cost of each operation, fewer stay in the processor's cache. The
-            results are the same.
+        chunk_size: members stepped together. None takes what suits the sizes of network and
+            batches: more share the cost of each operation, fewer stay in the processor's cache.
+            The results are the same.
         max_grad_norm: a member's gradient of greater norm is scaled down to it before the
             update, as `torch.nn.utils.clip_grad_norm_` does; 0 for no bound.
         halt: one of the loss's named tensors and a limit: where a batch exceeds it, a member
@@ -114,11 +119,17 @@ class Population:
         # the names of what the loss gives.
         self._recordings: dict[Any, Recording] = {}
         self._results: list[str] = []
-        self._even = device != CPU
+        # Of each member, its update rule's past, as long as it is in no chunk.
+        self._pasts: list[Any] = [None] * len(networks)
 
     def __len__(self) -> int:
         """The number of members."""
         return len(self.rows)
+
+    @property
+    def division(self) -> list[int]:
+        """How many members each chunk has; nothing before the first update."""
+        return [len(chunk.rows) for chunk in self._chunks]
 
     def parameters(self) -> dict[str, Tensor]:
         """The parameters: name to a view [members, *shape]."""
@@ -160,6 +171,8 @@ class Population:
             for name, view in self._flat.views(row).items():
                 view[0].copy_(network.get_parameter(name).detach())
             self._safe[member] = self.rows[member]
+        for member in members:
+            self._pasts[member] = None
         for index, chunk in enumerate(self._chunks):
             new = set(range(chunk.members.start, chunk.members.stop)) & set(members)
             if new:
@@ -225,61 +238,14 @@ class Population:
             self.frozen |= new
             self.rows[new] = self._safe[new]
 
-    def evaluate(
-        self,
-        function: Callable[..., Any],
-        *inputs: Tensor,
-        parameters: Mapping[str, Tensor] | None = None,
-    ) -> Any:
-        """Apply a function of one learner to every member, without gradients.
+    def compiled(self, function: Callable[..., Any]) -> Compiled:
+        """A function of one learner, applied to every member without gradients.
 
         Args:
-            function: takes `Forward` and one member's inputs, gives tensors.
-            inputs: each [members, ...].
-            parameters: name to [members, *shape]; the members' own unless given.
-
-        Returns:
-            What the function gives, with a leading member axis on every tensor.
+            function: takes `Forward` and one member's inputs, gives a tensor, or a tuple or a dict
+                of tensors; pure. It is recorded once for inputs of a shape.
         """
-        with torch.no_grad():
-            return vmap(self._bind(function), chunk_size=None if self._even else 1)(
-                self.parameters() if parameters is None else parameters, *inputs
-            )
-
-    def compiled(self, function: Callable[..., tuple[Tensor, ...]]) -> Replay:
-        """A function of one learner for all members, recorded once; see `evaluate`.
-
-        Args:
-            function: takes `Forward` and one member's inputs, gives tensors; pure.
-
-        Returns:
-            A function of inputs, each [members, ...], that gives what the function gives with
-            a leading member axis.
-        """
-        recordings: dict[Any, Replay] = {}
-        names = list(self.parameters())
-
-        def mapped(chunk_size: int | None) -> Callable[..., Sequence[Tensor]]:
-            def of_all(*values: Tensor) -> Sequence[Tensor]:
-                parameters = dict(zip(names, values, strict=False))
-                one = vmap(self._bind(function), chunk_size=chunk_size)
-                results: Sequence[Tensor] = one(parameters, *values[len(names) :])
-                return results
-
-            return of_all
-
-        def call(*inputs: Tensor) -> tuple[Tensor, ...]:
-            key = tuple((value.shape, value.dtype) for value in inputs)
-            values = [*self.parameters().values(), *inputs]
-            with torch.no_grad():
-                if key not in recordings:
-                    recording = record(mapped(None), values, 0)
-                    if self.device == CPU and not recording.even:
-                        recording = record(mapped(1), values, 0)
-                    recordings[key] = recording.bind([])
-                return recordings[key](*values)
-
-        return call
+        return Compiled(self, self._bind(function), list(self.parameters()))
 
     def features(self, member: int, inputs: Tensor) -> dict[str, Tensor]:
         """One member's hidden activations.
@@ -293,7 +259,7 @@ class Population:
         """
         own = {name: value[member] for name, value in self.parameters().items()}
         with torch.no_grad(), _Tap(self.network, self.network.hidden_layers) as tap:
-            functional_call(self.network, (own, self._buffers), (inputs.to(self.device),))
+            functional_call(self.network, (own, self._buffers), (aligned(inputs.to(self.device)),))
             return dict(tap.features)
 
     def _bind(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -308,16 +274,20 @@ class Population:
         return bound
 
     def _divide(self, batches: Sequence[Tensor]) -> list[_Chunk]:
-        size = min(self._chunk_size or self._fastest_chunk_size(batches), len(self))
-        if self.device != CPU:
-            return self._chunks_of(size)
-        # Members are the same to the bit in a chunk and alone if every operation treats the
-        # rows of a stack alike. Some of torch's do not; a network that uses one of those, or
-        # one that nobody has looked at, is trained a member at a time.
-        with torch.no_grad():
-            self._trial(slice(0, size)).compute_gradients([value[:size, 0] for value in batches])
-        self._even = all(recording.even for recording in self._recordings.values())
-        return self._chunks_of(size if self._even else 1)
+        size = min(self._chunk_size or self._suitable_size(), len(self))
+        chunks = self._chunks_of(size)
+        if size > 1 and self.device == CPU:
+            # A computation by which members would differ from themselves alone is done alone.
+            for chunk in chunks:
+                chunk.compute_gradients(next(_by_update(batches, chunk.members)))
+            if any(recording.look.uneven for recording in self._recordings.values()):
+                chunks = self._chunks_of(1)
+        for chunk in chunks:
+            own = self._pasts[chunk.members]
+            if own[0] is not None:
+                chunk.optimizer.load_member_states(own)
+        self._pasts = [None] * len(self)
+        return chunks
 
     def _chunks_of(self, size: int) -> list[_Chunk]:
         count = -(-len(self) // size)
@@ -326,12 +296,6 @@ class Population:
             self._chunk(slice(a, b), self.rows, self.gradients, self._generators)
             for a, b in zip(bounds, bounds[1:], strict=False)
         ]
-
-    def _trial(self, members: slice) -> _Chunk:
-        """A chunk of copies of some members, to try things on."""
-        rows = self.rows.clone()
-        generators = [torch.Generator().manual_seed(0) for _ in rows]
-        return self._chunk(members, rows, torch.zeros_like(rows), generators)
 
     def _chunk(
         self,
@@ -358,45 +322,26 @@ class Population:
         chunk.scale_rates(self._rates)
         return chunk
 
-    def _fastest_chunk_size(self, batches: Sequence[Tensor]) -> int:
-        """Time a few updates of copies of the first members: powers of two, and all.
-
-        Elsewhere than on the CPU there is no cache to fit, and starting operations is what costs.
-        """
-        if len(self) == 1 or self.apart or self.device != CPU:
+    def _suitable_size(self) -> int:
+        """Members to a chunk: as many as have room in the cache, where there is one to fit."""
+        if self.apart or self.device != CPU:
             return len(self)
-        times = {}
-        for size in sorted({1 << k for k in range(len(self).bit_length())} | {len(self)}):
-            trial = self._trial(slice(0, size))
-            one = [batch[:, :1] for batch in batches]
-            rounds = []
-            for _ in range(5):
-                start = time.perf_counter()
-                for _ in range(8):
-                    trial.learn(one, self.frozen, self._safe)
-                rounds.append(time.perf_counter() - start)
-            times[size] = min(rounds) / size
-        return min(times, key=times.__getitem__)
+        return max(1, _WEIGHTS // self._flat.width)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides the members' future; plain values and tensors.
 
-        Each chunk has an optimizer of its own, so the division is part of the state.
+        It is a member's own, however members are divided into chunks.
         """
+        pasts = list(self._pasts)
+        for chunk in self._chunks:
+            pasts[chunk.members] = chunk.optimizer.member_states()
         return {
             "rows": self.rows,
             "safe": self._safe,
             "frozen": self.frozen,
-            "even": self._even,
             "generators": [generator.get_state() for generator in self._generators],
-            "chunks": [
-                {
-                    "first": chunk.members.start,
-                    "last": chunk.members.stop,
-                    "optimizer": chunk.optimizer.state_dict(),
-                }
-                for chunk in self._chunks
-            ],
+            "optimizers": pasts,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -404,15 +349,63 @@ class Population:
         self.rows.copy_(state["rows"])
         self._safe.copy_(state["safe"])
         self.frozen.copy_(state["frozen"])
-        self._even = state["even"]
         for generator, saved in zip(self._generators, state["generators"], strict=True):
             generator.set_state(saved)
+        self._pasts = copy.deepcopy(list(state["optimizers"]))  # they are somebody else's
         self._chunks = []
-        for chunk_state in state["chunks"]:
-            members = slice(chunk_state["first"], chunk_state["last"])
-            chunk = self._chunk(members, self.rows, self.gradients, self._generators)
-            chunk.optimizer.load_state_dict(chunk_state["optimizer"])
-            self._chunks.append(chunk)
+
+
+class Compiled:
+    """A function of one learner that all members of a population are given; see `compiled`."""
+
+    def __init__(
+        self, population: Population, function: Callable[..., Any], names: Sequence[str]
+    ) -> None:
+        self._population = population
+        self._function = function
+        self._names = names
+        self._recorded: dict[Any, tuple[Recording, Replay]] = {}
+        self._result: Any = None
+
+    def __call__(self, *inputs: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Any:
+        """Apply it.
+
+        Args:
+            inputs: each [members, ...].
+            parameters: name to [members, *shape]; the members' own unless given.
+
+        Returns:
+            What the function gives, with a leading member axis on every tensor.
+        """
+        own = self._population.parameters() if parameters is None else parameters
+        values = [*own.values(), *map(aligned, inputs)]
+        with torch.no_grad():
+            recording, replay = self._recording(values)
+            if recording.look is None or not recording.look.uneven:
+                results = replay(*values)
+            else:
+                rows = range(len(values[0]))
+                each = [self._alone([value[i : i + 1] for value in values]) for i in rows]
+                results = tuple(map(torch.cat, zip(*each, strict=True)))
+        return tree_unflatten(list(results), self._result)
+
+    def _alone(self, values: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        own = [aligned(value) for value in values]
+        return self._recording(own)[1](*own)
+
+    def _recording(self, values: Sequence[Tensor]) -> tuple[Recording, Replay]:
+        key = tuple((value.shape, value.dtype) for value in values[len(self._names) :])
+        if key not in self._recorded:
+            members = len(values[0]) if self._population.device == CPU else None
+            recording = record(self._mapped, values, 0, members)
+            self._recorded[key] = recording, recording.bind([])
+        return self._recorded[key]
+
+    def _mapped(self, *values: Tensor) -> Sequence[Tensor]:
+        parameters = dict(zip(self._names, values, strict=False))
+        results = vmap(self._function)(parameters, *values[len(self._names) :])
+        flat, self._result = tree_flatten(results)
+        return flat
 
 
 class _Tap:
@@ -439,6 +432,22 @@ class _Tap:
     def __exit__(self, *_: Any) -> None:
         for handle in self._handles:
             handle.remove()
+
+
+def _by_update(batches: Sequence[Tensor], members: slice) -> Iterator[tuple[Tensor, ...]]:
+    """Some members' batches [members, updates, ...], one update after another: [members, ...] each.
+
+    Every one begins where torch's own tensors do, so that it does not matter which it is.
+    """
+    parts = []
+    for batch in batches:
+        own = batch[members].transpose(0, 1)
+        size = own[0].numel()
+        unit = ALIGNMENT // own.element_size()
+        padded = -(-size // unit) * unit
+        place = own.new_empty(len(own), padded)[:, :size].view(own.shape)
+        parts.append(place.copy_(own))
+    return zip(*parts, strict=True)
 
 
 class _Chunk:
@@ -487,12 +496,11 @@ class _Chunk:
         safe: Tensor,
         companion: Companion | None = None,
     ) -> dict[str, Tensor]:
-        own = [batch[self.members].transpose(0, 1).contiguous() for batch in batches]
         still = torch.nonzero(frozen[self.members]).flatten()
         safe = safe[self.members][still]
         results = []
         with torch.no_grad():
-            for batch in zip(*own, strict=True):
+            for batch in _by_update(batches, self.members):
                 outputs = self.compute_gradients(batch)
                 for layer, value in zip(self._tapped, outputs, strict=False):
                     self._features[layer.name] = value
@@ -511,7 +519,7 @@ class _Chunk:
         named = dict(zip(names, stacked, strict=True))
         if self._halt:
             named["counted"] = self.rows.new_ones(1, len(results))
-            missing = len(own[0]) - len(results)
+            missing = batches[0].shape[1] - len(results)
             for name, value in named.items():
                 named[name] = torch.cat([value, value.new_zeros(1, missing, *value.shape[2:])], 1)
         return named
@@ -541,7 +549,10 @@ class _Chunk:
         inputs = [*self._parameters.values(), *batch]
         if key not in self._replays:
             if key not in self._recordings:
-                self._recordings[key] = record(self._compute, inputs, len(self._parameters))
+                members = len(self.rows) if self.rows.is_cpu else None
+                self._recordings[key] = record(
+                    self._compute, inputs, len(self._parameters), members
+                )
             gradients = list(self._flat.views(self.gradients).values())
             self._replays[key] = self._recordings[key].bind(gradients)
         return self._replays[key](*inputs)
@@ -559,7 +570,8 @@ class _Chunk:
         parameters = dict(zip(names, values, strict=True))
         with torch.enable_grad():
             losses, named, features = vmap(one)(parameters, *inputs[len(names) :])
-            gradients = torch.autograd.grad(losses.sum(), values, materialize_grads=True)
+            ones = torch.ones_like(losses)  # of each its own: nothing is added up over members
+            gradients = torch.autograd.grad(losses, values, ones, materialize_grads=True)
         self._results[:] = ["loss", *named]
         features = [value.flatten(1, -2) for value in features]
         # A named tensor may be a parameter, which the update is about to change.

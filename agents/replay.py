@@ -8,8 +8,7 @@ is then trimmed:
 - reshapes that change nothing and multiplications by 1 are dropped;
 - a batched outer product (``bmm`` over an inner dimension of 1) becomes an elementwise
   product: the same numbers, without the start-up cost of a matrix kernel;
-- a batched product of matrices with one vector each becomes a product and a sum: there MKL's
-  kernel for one matrix rounds otherwise than its kernel for several;
+- products of matrices get a form that treats members alike (`clrl.agents.even`);
 - gradients are written where the optimizer reads them.
 """
 
@@ -22,47 +21,27 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from clrl.agents.even import Look, stacked
+
 Replay = Callable[..., tuple[Tensor, ...]]
-
-
-# Operations whose result for a row of a stack does not depend, in any bit, on the other rows
-# or on the row's place: those that move data, those that IEEE 754 rounds exactly, reductions
-# within a row, and kernels that were measured to be even. torch's sigmoid, SiLU, ELU, GELU,
-# softplus, pow, sinh and others are not: they round an array's last few elements by another
-# formula.
-_EVEN = frozenset(
-    """
-    getitem view _unsafe_view reshape expand transpose permute t squeeze unsqueeze slice select
-    split split_with_sizes cat stack clone detach alias _to_copy copy gather index_select
-    scatter_add slice_backward select_backward new_zeros zeros_like ones_like full_like
-    scalar_tensor full zeros ones
-    add sub rsub mul div neg abs sign reciprocal sqrt rsqrt clamp clamp_min clamp_max maximum
-    minimum relu threshold_backward leaky_relu leaky_relu_backward hardtanh hardtanh_backward
-    where masked_fill_ eq ne lt le gt ge logical_and logical_and_ logical_or logical_not argmax
-    argmin
-    exp expm1 log log1p tanh tanh_backward sin cos erf
-    sum mean amax amin bmm _softmax _softmax_backward_data _log_softmax
-    _log_softmax_backward_data native_layer_norm native_layer_norm_backward
-    """.split()
-)
 
 
 class Recording:
     """A recorded function; see `record`.
 
     Attributes:
-        even: whether every operation is known to treat the rows of a stack alike, to the bit.
+        look: what was found of its operations, where that was asked for.
     """
 
     def __init__(
         self,
         forward: Replay,
         transposes: Sequence[Sequence[tuple[int, int]]],
-        even: bool,
+        look: Look | None,
     ) -> None:
         self._forward = forward
         self._transposes = transposes
-        self.even = even
+        self.look = look
 
     def bind(self, destinations: Sequence[Tensor]) -> Replay:
         """The function, storing into the given tensors.
@@ -87,7 +66,10 @@ class Recording:
 
 
 def record(
-    function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], stored: int
+    function: Callable[..., Sequence[Tensor]],
+    inputs: Sequence[Tensor],
+    stored: int,
+    members: int | None = None,
 ) -> Recording:
     """Record a function of tensors, for inputs of the given shapes.
 
@@ -99,10 +81,11 @@ def record(
         inputs: example inputs; a replay must get the same shapes and types.
         stored: how many of the outputs, from the first, are to be stored into given
             tensors in place of being returned.
+        members: the length of the inputs' first axis, where that is one of members that are to
+            get the same bits as each alone; see `clrl.agents.even.Look`.
     """
     module = make_fx(function)(*inputs)
     graph = module.graph
-    even = all(_name(node) in _EVEN for node in graph.nodes if node.op == "call_function")
     for node in list(graph.nodes):
         if node.op == "call_function":
             _drop_identity(node)
@@ -110,16 +93,20 @@ def record(
     for node in list(graph.nodes):
         if node.op == "call_function":
             _simplify_product(node)
+    _shorten(graph)
+    look = None
+    if members is not None:
+        look = Look(module, members)
+        look.run(*inputs)
     transposes = _store(graph, stored)
-    for node in graph.nodes:
-        node.target = _DIRECT.get(node.target, node.target)
+    _shorten(graph)
     graph.set_codegen(fx.graph.CodeGen())
     graph.lint()
     module.recompile()
-    return Recording(module.forward, transposes, even)
+    return Recording(module.forward, transposes, look)
 
 
-def _tanh(x: Tensor) -> Tensor:
+def quick_tanh(x: Tensor) -> Tensor:
     """Tanh as 2 sigmoid(2 x) - 1, to 2e-7: torch's sigmoid takes a sixth of the time of its tanh.
 
     That kernel rounds an array's last few elements otherwise; where a row holds a multiple of 64
@@ -131,27 +118,26 @@ def _tanh(x: Tensor) -> Tensor:
     return x.mul(2.0).sigmoid_().mul_(2.0).sub_(1.0)
 
 
-# The same kernels by a shorter way from Python.
 _DIRECT: dict[Any, Any] = {
     torch.ops.aten.add.Tensor: torch.add,
-    torch.ops.aten.bmm.default: torch.bmm,
+    torch.ops.aten.bmm.default: stacked,
     torch.ops.aten.copy_.default: Tensor.copy_,
     torch.ops.aten.gather.default: torch.gather,
     torch.ops.aten.mul.Tensor: torch.mul,
     torch.ops.aten.mul.out: torch.mul,
     torch.ops.aten.neg.default: torch.neg,
     torch.ops.aten.relu.default: torch.relu,
-    torch.ops.aten.tanh.default: _tanh,
+    torch.ops.aten.tanh.default: quick_tanh,
     torch.ops.aten.transpose.int: torch.transpose,
     torch.ops.aten.unsqueeze.default: torch.unsqueeze,
     torch.ops.aten.view.default: Tensor.view,
 }
 
 
-def _name(node: fx.Node) -> str:
-    """An operation's name without its namespace and overload."""
-    target: Any = node.target
-    return str(target.__name__).partition(".")[0]
+def _shorten(graph: fx.Graph) -> None:
+    """Call what is called by the shortest way from Python that there is."""
+    for node in graph.nodes:
+        node.target = _DIRECT.get(node.target, node.target)
 
 
 def _shape(node: Any) -> tuple[int, ...] | None:
@@ -188,19 +174,11 @@ def _drop_identity(node: fx.Node) -> None:
 
 
 def _simplify_product(node: fx.Node) -> None:
-    """Replace what needs no matrix kernel, or must not have one."""
-    if node.target is not torch.ops.aten.bmm.default:
-        return
-    left, right = _shape(node.args[0]), _shape(node.args[1])
-    if left is not None and left[2] == 1:  # [M, a, 1] bmm [M, 1, b]: an outer product
-        node.target = torch.ops.aten.mul.Tensor
-    elif left is not None and right is not None and right[2] == 1 and left[1] > 1:
-        node.target = _times_vector
-
-
-def _times_vector(matrices: Tensor, vectors: Tensor) -> Tensor:
-    """[M, a, b] bmm [M, b, 1]."""
-    return (matrices * vectors.transpose(1, 2)).sum(dim=2, keepdim=True)
+    """Replace an outer product [M, a, 1] bmm [M, 1, b], which needs no matrix kernel."""
+    if node.target is torch.ops.aten.bmm.default:
+        left = _shape(node.args[0])
+        if left is not None and left[2] == 1:
+            node.target = torch.ops.aten.mul.Tensor
 
 
 def _store(graph: fx.Graph, stored: int) -> list[list[tuple[int, int]]]:
@@ -218,7 +196,7 @@ def _store(graph: fx.Graph, stored: int) -> list[list[tuple[int, int]]]:
         all_transposes.append(transposes)
         with graph.inserting_after(inputs[-1]):
             inputs.append(graph.placeholder(f"destination_{i}"))
-        if node.target is torch.ops.aten.mul.Tensor and len(node.users) == 1:
+        if node.target is torch.mul and len(node.users) == 1:
             with graph.inserting_before(node):
                 graph.call_function(torch.ops.aten.mul.out, node.args, {"out": inputs[-1]})
         else:
@@ -232,7 +210,7 @@ def _store(graph: fx.Graph, stored: int) -> list[list[tuple[int, int]]]:
 def _before_transposes(node: fx.Node) -> tuple[fx.Node, list[tuple[int, int]]]:
     """Storing a transposed tensor is storing the tensor into the transposed place."""
     transposes = []
-    while node.target is torch.ops.aten.transpose.int and len(node.users) == 1:
+    while node.target is torch.transpose and len(node.users) == 1:
         source, first, second = node.args
         assert isinstance(source, fx.Node) and isinstance(first, int) and isinstance(second, int)
         transposes.append((first, second))

@@ -152,6 +152,11 @@ class Supervised:
             num_outputs,
             head_size,
         )
+        self._measured = self.population.compiled(self._answers_of_one)
+        self._present_loss = self.population.compiled(lambda *batch: self._loss(*batch)[0])
+        self._probabilities = self.population.compiled(
+            lambda forward, x: torch.softmax(forward(x), dim=-1)
+        )
         methods = [make(learners, **keywords) for make, keywords in consolidation]
         self.consolidation = Consolidation(methods, len(seeds))
         if methods:
@@ -232,14 +237,13 @@ class Supervised:
         self.examples_learned += batches[0].shape[1] * batches[0].shape[2]
         return self.population.learn(*batches)
 
+    def _answers_of_one(self, forward: Forward, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        losses, named, _ = self._answers(forward, x, y)
+        return {"loss": losses, **named}
+
     def _measure(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """What `learn` gives, without learning."""
-
-        def of_one(forward: Forward, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-            losses, named, _ = self._answers(forward, x, y)
-            return {"loss": losses, **named}
-
-        each: dict[str, Tensor] = self.population.evaluate(of_one, x.flatten(1, 2), y.flatten(1, 2))
+        each: dict[str, Tensor] = self._measured(x.flatten(1, 2), y.flatten(1, 2))
         return {key: value.view(x.shape[:3]).mean(dim=2) for key, value in each.items()}
 
     def restart(self, task: int) -> None:
@@ -275,10 +279,8 @@ class Supervised:
         if self._rehearsal and len(self._rehearsal.store):
             size, _ = self._rehearsal.counts(size)
         last = slice(first, first + size)
-        losses: Tensor = self.population.evaluate(
-            lambda forward, *batch: self._loss(forward, *batch)[0],
-            *(value[:, last].to(self._device) for value in (x, y)),
-        )
+        own = (value[:, last].to(self._device) for value in (x, y))
+        losses: Tensor = self._present_loss(*own)
         return losses
 
     def end_task(self) -> None:
@@ -302,19 +304,15 @@ class Supervised:
         """
         if self._averaging:
             return self._averaging_accuracy(self._averaging, x, y)
-        hits: Tensor = self.population.evaluate(
-            lambda forward, *batch: self._answers(forward, *batch)[1]["accuracy"],
-            *(value.to(self._device) for value in (x, y)),
-        )
+        each = self._measured(*(value.to(self._device) for value in (x, y)))
+        hits: Tensor = each["accuracy"]
         return hits.double().mean(dim=1)
 
     def _averaging_accuracy(self, averaging: Averaging, x: Tensor, y: Tensor) -> Tensor:
         """Of the mean probabilities: as the log-probabilities of one network."""
 
         def probabilities(parameters: Mapping[str, Tensor]) -> Tensor:
-            given: Tensor = self.population.evaluate(
-                lambda forward, x: torch.softmax(forward(x), dim=-1), x, parameters=parameters
-            )
+            given: Tensor = self._probabilities(x, parameters=parameters)
             return given
 
         mean = averaging.probabilities(probabilities)

@@ -64,6 +64,7 @@ class LwF(Method):
         self.alpha, self.temperature = alpha, temperature
         self.tasks = 0
         self._teacher: Tensor | None = None
+        self._answers = learners.population.compiled(learners.outputs)
 
     def teach(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's outputs, and what each of its heads counts.
@@ -82,9 +83,7 @@ class LwF(Method):
             return torch.zeros(*x.shape[:3], outputs), weights
         known = min(self.tasks, heads)
         weights[..., :known] = 1 / known
-        answers: Tensor = population.evaluate(
-            self.learners.outputs, x, parameters=population.views_of(self._teacher)
-        )
+        answers: Tensor = self._answers(x, parameters=population.views_of(self._teacher))
         return answers, weights
 
     def loss(self, per_label: Tensor, logits: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:

@@ -39,7 +39,10 @@ class AddOn:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that decides the future, generators apart; plain values and tensors."""
+        """Everything that decides the future, generators apart.
+
+        Tensors have the member axis first; what all members share is plain values.
+        """
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,7 +48,8 @@ def make_base(
     """Build a rule's base optimizer.
 
     A base with the attribute ``stacks_members`` knows of members: it takes a generator for
-    each, and reads ``members`` and ``width`` of its parameter groups. Another base whose
+    each, and reads ``members`` and ``width`` of its parameter groups; what its ``state_dict`` has
+    besides torch's entries is lists with an entry a member. Another base whose
     constructor has a parameter ``generator`` is given its only member's.
     """
     options = dict(rule.options)
@@ -103,6 +105,78 @@ class StackedOptimizer(Chain):
         members = Members(flat.views(rows), [rows], generators, network, base, reset_state)
         addons = [addon(members, **options) for addon, options in rule.addons]
         super().__init__(base, addons, features, generators)
+        self._rows = rows
+
+    def member_states(self) -> list[dict[str, Any]]:
+        """The state of each member: what this optimizer would have, were it that member's alone.
+
+        Generators are left out: their owner keeps them.
+        """
+        base = _with_members(self.base.state_dict(), 1)
+        addons = [addon.state_dict() for addon in self.addons]
+        return [
+            {
+                "base": {
+                    key: _part(value, member, self._of_elements)
+                    if key in ("state", "param_groups")
+                    else [value[member]]
+                    for key, value in base.items()
+                },
+                "addons": _part(addons, member, _of_members),
+            }
+            for member in range(len(self._rows))
+        ]
+
+    def load_member_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Restore what `member_states` gave, whoever was beside each member then."""
+        base = {
+            key: _whole([state["base"][key] for state in states], self._of_elements)
+            if key in ("state", "param_groups")
+            else [copy.deepcopy(own) for state in states for own in state["base"][key]]
+            for key in states[0]["base"]
+        }
+        self.base.load_state_dict(_with_members(base, len(states)))
+        own = _whole([state["addons"] for state in states], _of_members)
+        for addon, state in zip(self.addons, own, strict=True):
+            addon.load_state_dict(state)
+
+    def _of_elements(self, value: Tensor) -> bool:
+        """Whether a tensor of the base's state has an entry for each element of some rows."""
+        return value.ndim == 2 and value.shape[1:] == self._rows.shape[1:]
+
+
+def _with_members(state: dict[str, Any], count: int) -> dict[str, Any]:
+    """An optimizer's state for another number of members; see `make_base`."""
+    groups = state.get("param_groups", [])
+    return state | {
+        "param_groups": [g | {"members": count} if "members" in g else g for g in groups]
+    }
+
+
+def _of_members(value: Tensor) -> bool:
+    return value.ndim > 0
+
+
+def _part(value: Any, member: int, stacks: Callable[[Tensor], bool]) -> Any:
+    """One member's part of a state; what is no stack of members is shared."""
+    if isinstance(value, Tensor):
+        return value[member : member + 1] if stacks(value) else value
+    if isinstance(value, Mapping):
+        return {key: _part(own, member, stacks) for key, own in value.items()}
+    return [_part(own, member, stacks) for own in value] if isinstance(value, list) else value
+
+
+def _whole(parts: Sequence[Any], stacks: Callable[[Tensor], bool]) -> Any:
+    """Members' parts put together; nothing is shared with them."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts)) if stacks(first) else first.clone()
+    if isinstance(first, Mapping):
+        return {key: _whole([part[key] for part in parts], stacks) for key in first}
+    if isinstance(first, list):
+        return [_whole(column, stacks) for column in zip(*parts, strict=True)]
+    assert all(part == first for part in parts), "members that are stepped together are alike"
+    return first
 
 
 class _Apart(torch.optim.Optimizer):

@@ -16,7 +16,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -24,6 +23,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from clrl.agents.device import CPU, device_of
+from clrl.bench.timing import add_time
 from clrl.config import RunConfig, resolve
 from clrl.control import ControlTraining
 from clrl.launch import process
@@ -197,10 +197,10 @@ def _population(
             one.mkdir()
         sinks = {seed: Recorder(one) for seed, one in enumerate(folders)}
         training = ControlTraining(_config(case), range(case.seeds), device)
-        _time(training.envs, "step", "physics", shares, clock)
-        _time(training.agent, "act", "inference", shares, clock)
-        _time(training.agent, "update", "learning", shares, clock)
-        _time(training, "_log", "metrics", shares, clock)
+        add_time(training.envs, "step", "physics", shares, clock)
+        add_time(training.agent, "act", "inference", shares, clock)
+        add_time(training.agent, "update", "learning", shares, clock)
+        add_time(training, "_log", "metrics", shares, clock)
         steps = training.steps(sinks)
         while True:
             start = clock()
@@ -211,21 +211,6 @@ def _population(
             yield seconds / (STRETCH * ROLLOUT * case.seeds)
 
     return stretches
-
-
-def _time(
-    owner: Any, name: str, part: str, shares: dict[str, float], clock: Callable[[], float]
-) -> None:
-    """Add the time of a method to a share."""
-    method = getattr(owner, name)
-
-    def timed(*args: Any, **kwargs: Any) -> Any:
-        start = clock()
-        result = method(*args, **kwargs)
-        shares[part] += clock() - start
-        return result
-
-    setattr(owner, name, timed)
 
 
 def _config(case: Case) -> RunConfig:

@@ -7,7 +7,6 @@ the ratio.
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import os
 import statistics
@@ -15,15 +14,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
+from clrl.bench.timing import add_time
 from clrl.config import RunConfig, resolve
 from clrl.envs.streams.data import mnist, mnist_files
 from clrl.launch import process
@@ -67,7 +67,7 @@ class Timing:
         plain: the plain loop.
         kept: the plain loop in a process set up like the engine's.
         engine: the engine as a run uses it, with metrics and files.
-        bare: the engine with neither: streams and updates alone.
+        bare: of that, the time in streams and updates alone.
     """
 
     plain: list[float]
@@ -76,8 +76,11 @@ class Timing:
     bare: list[float]
 
 
+COLUMNS = ("rule", "plain /s", "engine /s", "ratio", "goal", "kept", "metrics+files", "of limit")
+
+
 def main() -> None:
-    """Measure and print; needs MNIST and takes about four minutes.
+    """Measure and print a row a rule; needs MNIST.
 
     Raises:
         UsageError: MNIST cannot be had.
@@ -88,15 +91,13 @@ def main() -> None:
         f"784-300-150-10, batch 1, {MEMBERS} learners in the engine, 1 in the plain loop; "
         f"one thread each, in turn, median processor time"
     )
+    console.print(_line(COLUMNS))
     with tempfile.TemporaryDirectory() as folder, _Engine(Path(folder)) as engine:
-        table = Table(
-            "rule", "plain /s", "engine /s", "ratio", "goal", "kept", "metrics+files", "of limit"
-        )
         for rule, goal in GOALS.items():
             timing = _measure(rule, engine)
             seconds = statistics.median(timing.engine)
             limit = 4 * SWEEPS[rule] * _WEIGHTS / engine.bandwidth
-            table.add_row(
+            row = (
                 rule,
                 f"{1 / statistics.median(timing.plain):,.0f}",
                 f"{1 / seconds:,.0f}",
@@ -106,7 +107,7 @@ def main() -> None:
                 f"{_ratio(timing.engine, timing.bare) - 1:+.1%}",
                 f"{limit / seconds:.0%}",
             )
-    console.print(table)
+            console.print(_line(row))
     console.print(
         "rates are examples of one learner a second; kept: the ratio to a plain loop whose "
         "process keeps freed memory as the engine's does; metrics+files: what measuring and "
@@ -116,13 +117,19 @@ def main() -> None:
     )
 
 
+def _line(cells: Sequence[str]) -> str:
+    """A row, to be printed while the next ones are still measured."""
+    return "".join(f"{cell:>{len(head) + 2}}" for cell, head in zip(cells, COLUMNS, strict=True))
+
+
 def _measure(rule: str, engine: _Engine) -> Timing:
     rounds = []
     with _Plain(rule) as plain, _Plain(rule, **KEEP_MEMORY) as kept:
-        for _ in range(ROUNDS[rule] + 1):
+        for one in (plain, kept):  # caches are cold
+            one.ask()
+        for _ in range(ROUNDS[rule]):
             rounds.append((plain.ask(), kept.ask(), *engine.ask(rule)))
-    # The first round pays for recording and caches.
-    return Timing(*(list(column) for column in zip(*rounds[1:], strict=True)))
+    return Timing(*(list(column) for column in zip(*rounds, strict=True)))
 
 
 def _ratio(slow: list[float], fast: list[float]) -> float:
@@ -198,23 +205,24 @@ def _engine(connection: Connection, folder: Path) -> None:
 
 
 def _whole_and_bare(rule: str, folder: Path) -> Iterator[tuple[float, float]]:
-    """Processor seconds an example: of a run, and of its updates alone."""
+    """Processor seconds an example: of a run, and of its streams and updates alone."""
     folders = {seed: folder / f"{rule}-{seed}" for seed in range(MEMBERS)}
     for one in folders.values():
         one.mkdir()
     recorders = {seed: Recorder(one) for seed, one in folders.items()}
     training = Training(_config(rule), range(MEMBERS))
+    shares: dict[str, float] = defaultdict(float)
+    add_time(training, "next_examples", "bare", shares, time.process_time)
+    add_time(training.agent, "learn", "bare", shares, time.process_time)
     steps = training.steps(recorders)
-    # The same learners: where arrays lie in memory alone makes a difference of percents. And
-    # each goes first in turn: caches are cold after the plain loops.
-    for turn in itertools.count():
-        if turn % 2:
-            bare = _seconds(lambda: _updates_alone(training))
-            whole = _seconds(lambda: _one_task(steps))
-        else:
-            whole = _seconds(lambda: _one_task(steps))
-            bare = _seconds(lambda: _updates_alone(training))
-        yield whole / (EXAMPLES * MEMBERS), bare / (EXAMPLES * MEMBERS)
+    for _ in range(3):  # recording the step, and filling caches, is not measured
+        next(steps)
+    while True:
+        shares.clear()
+        first, start = training.step, time.process_time()
+        _one_task(steps)
+        whole, count = time.process_time() - start, (training.step - first) * MEMBERS
+        yield whole / count, shares["bare"] / count
 
 
 def _one_task(steps: Iterator[int]) -> None:
@@ -222,12 +230,6 @@ def _one_task(steps: Iterator[int]) -> None:
     for step in steps:
         if step % EXAMPLES == 0:
             return
-
-
-def _updates_alone(training: Training) -> None:
-    """Another task's updates, with nothing measured or written."""
-    for _ in range(EXAMPLES // 100):
-        training.agent.learn(*training.next_examples(100))
 
 
 def _seconds(action: Callable[[], object]) -> float:
@@ -240,7 +242,7 @@ def _config(rule: str) -> RunConfig:
     raw = {
         "benchmark": "permuted-mnist",
         "optimizer": OPTIMIZERS[rule],
-        "steps": EXAMPLES * (ROUNDS[rule] + 2),
+        "steps": EXAMPLES * (ROUNDS[rule] + 1),
         "log_every": EXAMPLES,
     }
     return resolve(raw, Place("bench"))

@@ -369,7 +369,7 @@ def test_continual_backprop_starts_units_of_every_part_anew(shared: bool, layer_
     assert len(last) == (1 if shared else 2)
     for layer in last:
         assert (parameters[f"{layer.outgoing}.weight"] == 0).all()
-    outputs, _, values = members.evaluate(lambda forward, x: forward(x), x[:, 0])
+    outputs, _, values = members.compiled(lambda forward, x: forward(x))(x[:, 0])
     for value in (*outputs.unbind(0), *values.unbind(0)):
         assert torch.equal(value, value[:1].expand_as(value))  # nothing comes through
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clrl.agents import replay
+from clrl.agents import even
 
 A = torch.ops.aten
 SIZES = (1, 2, 3, 5, 7, 10, 16, 17, 31, 33, 64, 65, 150)
@@ -76,11 +76,11 @@ def rows_that_differ(operation: Callable[[Tensor], Tensor]) -> int:
 
 @pytest.mark.parametrize("name", EVEN)
 def test_operations_that_are_taken_to_be_even_are(name: str) -> None:
-    assert name in replay._EVEN
+    assert name in even.EVEN
     assert rows_that_differ(EVEN[name]) == 0
 
 
 @pytest.mark.parametrize("name", UNEVEN)
 def test_the_comparison_finds_uneven_operations(name: str) -> None:
-    assert name not in replay._EVEN
+    assert name not in even.EVEN
     assert rows_that_differ(UNEVEN[name]) > 0

@@ -659,9 +659,8 @@ def test_densities_are_of_actions_before_they_are_clipped() -> None:
     given = torch.from_numpy(np.stack([call.args[0][:, 0] for call in step.call_args_list]))
     assert (drawn.abs() > 2.0).any()
     assert torch.equal(given, drawn.clamp(-2.0, 2.0))
-    means, spread, values = agent.population.evaluate(
-        lambda forward, x: forward(x), rollout.observations.flatten(1, 2)
-    )
+    answer = agent.population.compiled(lambda forward, x: forward(x))
+    means, spread, values = answer(rollout.observations.flatten(1, 2))
     expected = torch.distributions.Normal(means[0, :, 0], spread[0].exp()).log_prob(drawn.flatten())
     torch.testing.assert_close(rollout.log_probs.flatten(), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(rollout.values.flatten(), values.flatten(), rtol=1e-5, atol=1e-5)
@@ -767,8 +766,7 @@ def test_members_are_stepped_together(task: str, shared: bool) -> None:
     options: dict[str, Any] = {"shared": shared, "clip_value": 0.1, "entropy_coefficient": 0.1}
     agent = begin(range(3), envs, ADAM, 3, num_steps=8, batch_size=8, epochs=1, **options)
     agent.update(agent.rollout(envs))
-    chunks = agent.population.state_dict()["chunks"]
-    assert [(chunk["first"], chunk["last"]) for chunk in chunks] == [(0, 3)]
+    assert agent.population.division == [3]
 
 
 @pytest.mark.slow
