@@ -2,7 +2,7 @@
 
 A dataclass says which options there are, of what type, with what default and what help.
 tyro reads the command line and prints the help; values stay text here and are checked by
-`clrl.values`, so that a mistake reads the same from the command line and from YAML.
+`clrl.settings.values`, so that a mistake reads the same from the command line and from YAML.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from clrl.errors import UsageError
-from clrl.values import suggestion
+from clrl.settings.values import suggestion
 
 _OPTION = re.compile(r"--?[A-Za-z]")
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
-from clrl import checkpoint
-from clrl.checkpoint import Keeping
-from clrl.config import RunConfig
 from clrl.errors import UsageError
 from clrl.online import Latest, Online
-from clrl.record import Position, Recorder, Unlike
+from clrl.settings.config import RunConfig
+from clrl.storage import checkpoint
+from clrl.storage.checkpoint import Keeping
+from clrl.storage.record import Position, Recorder, Unlike
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 """The signals that ask for an end."""

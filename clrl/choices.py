@@ -18,7 +18,10 @@ from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS
 from clrl.agents.table import AGENTS, NETWORKS
 from clrl.arguments import parse, values_after
-from clrl.config import (
+from clrl.envs.benchmarks import BENCHMARKS
+from clrl.launch.options import LaunchOptions
+from clrl.options import PositiveInt
+from clrl.settings.config import (
     DEFAULTS,
     RunConfig,
     is_addon,
@@ -27,10 +30,7 @@ from clrl.config import (
     short_name,
     update_rules,
 )
-from clrl.envs.benchmarks import BENCHMARKS
-from clrl.launch.options import LaunchOptions
-from clrl.options import PositiveInt
-from clrl.values import Place, build
+from clrl.settings.values import Place, build
 
 _LISTS = {"addons": ADDONS, "consolidation": CONSOLIDATION}
 _NAME = {"metavar": "NAME"}

@@ -24,9 +24,9 @@ from clrl import __version__, arguments
 from clrl.errors import StorageError, UsageError
 from clrl.launch.options import LaunchOptions
 from clrl.options import PositiveInt
-from clrl.record import EVENTS
 from clrl.report import Format
-from clrl.values import Place, build, suggestion
+from clrl.settings.values import Place, build, suggestion
+from clrl.storage.record import EVENTS
 
 if TYPE_CHECKING:
     from clrl.launch.crew import Crew

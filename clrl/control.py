@@ -14,7 +14,6 @@ from clrl.agents.arrays import TorchArrays
 from clrl.agents.device import CPU
 from clrl.agents.networks import Network
 from clrl.agents.table import AGENTS, NETWORKS
-from clrl.config import RunConfig
 from clrl.diagnostics import PROBE_EXAMPLES, Diagnostics
 from clrl.envs.benchmarks import BENCHMARKS
 from clrl.envs.control import vector_of
@@ -25,6 +24,7 @@ from clrl.loop import Clock, Loop, Sink, Sums, methods, placed, update_rule
 from clrl.metrics import continual
 from clrl.options import as_keywords
 from clrl.seeding import derived_seed
+from clrl.settings.config import RunConfig
 
 RECENT = 100
 """Episodes of the running average of returns."""

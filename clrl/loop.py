@@ -17,9 +17,9 @@ from clrl.agents.device import CPU
 from clrl.agents.optim.base import AddOn
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
-from clrl.config import RunConfig
 from clrl.errors import UsageError
 from clrl.options import as_keywords
+from clrl.settings.config import RunConfig
 
 
 class Sink(Protocol):

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from clrl.agents.sb3 import Diverged, Learner, own_generators
 from clrl.agents.table import AGENTS
-from clrl.config import RunConfig
 from clrl.control import Episodes
 from clrl.diagnostics import PROBE_EXAMPLES, Diagnostics
 from clrl.envs.benchmarks import BENCHMARKS
@@ -25,6 +24,7 @@ from clrl.envs.state import load_state_dict, state_dict
 from clrl.errors import UsageError
 from clrl.loop import Clock, Sink, update_rule
 from clrl.options import as_keywords
+from clrl.settings.config import RunConfig
 
 _REPORT_EVERY = 0.1
 """Seconds between two reports of progress, at least."""

@@ -17,7 +17,6 @@ from clrl.agents.networks import Network
 from clrl.agents.options import SB3Options
 from clrl.agents.supervised import Supervised
 from clrl.agents.table import AGENTS, NETWORKS
-from clrl.config import RunConfig
 from clrl.control import ControlTraining
 from clrl.diagnostics import PROBE_EXAMPLES, Diagnostics
 from clrl.envs.benchmarks import BENCHMARKS
@@ -27,6 +26,7 @@ from clrl.errors import UsageError
 from clrl.loop import Clock, Loop, Sink, Sums, methods, placed, update_rule
 from clrl.metrics import continual
 from clrl.options import as_keywords
+from clrl.settings.config import RunConfig
 
 if TYPE_CHECKING:
     from clrl.sb3 import SB3Training

@@ -23,19 +23,11 @@ ROOMS = {"agents": "clrl.agents", "clrl": "clrl", "configs": "clrl.configs", "en
 # cli -> suite -> launch -> attempt -> {train -> {envs, agents, metrics}, record, checkpoint}.
 LEAVES = {"clrl.errors", "clrl.options", "clrl.registry", "clrl.seeding"}
 THREE = LEAVES | {"clrl.agents", "clrl.envs", "clrl.metrics"}
-CONFIG = THREE | {"clrl.values"}
-TRAIN = CONFIG | {"clrl.config", "clrl.diagnostics"}
+TRAIN = THREE | {"clrl.settings", "clrl.diagnostics"}
 LOOP = TRAIN | {"clrl.loop"}
-FILES = LEAVES | {"clrl.files"}
-ATTEMPT = LEAVES | {
-    "clrl.checkpoint",
-    "clrl.config",
-    "clrl.online",
-    "clrl.record",
-    "clrl.train",
-}
-LAUNCH = ATTEMPT | CONFIG | {"clrl.attempt", "clrl.files", "clrl.provenance"}
-SUITE = LAUNCH | {"clrl.configs", "clrl.launch", "clrl.sweep"}
+ATTEMPT = LEAVES | {"clrl.online", "clrl.settings", "clrl.storage", "clrl.train"}
+LAUNCH = ATTEMPT | THREE | {"clrl.attempt"}
+SUITE = LAUNCH | {"clrl.configs", "clrl.launch"}
 BENCH = SUITE | {"clrl.arguments", "clrl.choices", "clrl.control", "clrl.report", "clrl.suite"}
 MAY_IMPORT = {
     "clrl": set(),
@@ -48,24 +40,19 @@ MAY_IMPORT = {
     "clrl.agents": LEAVES,
     "clrl.envs": LEAVES,
     "clrl.metrics": LEAVES,
-    "clrl.files": LEAVES,
-    "clrl.provenance": LEAVES,
-    "clrl.record": FILES | {"clrl.provenance"},
-    "clrl.checkpoint": FILES,
+    "clrl.storage": LEAVES,
+    "clrl.settings": THREE,
     "clrl.attempt": ATTEMPT,
     "clrl.online": set(),
-    "clrl.values": LEAVES,
-    "clrl.arguments": LEAVES | {"clrl.checkpoint", "clrl.values"},
-    "clrl.config": CONFIG,
-    "clrl.choices": CONFIG | {"clrl.arguments", "clrl.config", "clrl.launch"},
-    "clrl.sweep": CONFIG | {"clrl.config"},
+    "clrl.arguments": LEAVES | {"clrl.settings"},
+    "clrl.choices": THREE | {"clrl.arguments", "clrl.settings", "clrl.launch"},
     "clrl.diagnostics": LEAVES | {"clrl.agents", "clrl.metrics"},
     "clrl.loop": TRAIN,
     "clrl.control": LOOP,
     "clrl.sb3": LOOP | {"clrl.control"},
     "clrl.train": LOOP | {"clrl.control", "clrl.sb3"},
     "clrl.launch": LAUNCH,
-    "clrl.report": FILES | {"clrl.config", "clrl.metrics", "clrl.record"},
+    "clrl.report": LEAVES | {"clrl.metrics", "clrl.settings", "clrl.storage"},
     "clrl.suite": SUITE,
     "clrl.bench": BENCH,
     "clrl.cli": BENCH | {"clrl.bench"},
@@ -206,7 +193,7 @@ def test_listing_and_help_load_nothing_heavy(tmp_path: Path) -> None:
     light = [
         name
         for name in SOURCES
-        if name in {"clrl", "clrl.cli", "clrl.config", "clrl.suite", *LEAVES}
+        if name in {"clrl", "clrl.cli", "clrl.settings.config", "clrl.suite", *LEAVES}
         or name.split(".")[-1] in {"table", "options", "benchmarks"}
     ]
     heavy = {"torch", "sklearn", "scipy", "stable_baselines3", "tensorboard", "matplotlib"}

@@ -33,12 +33,12 @@ from typing import Any, Protocol
 
 from clrl.agents.options import SB3Options
 from clrl.attempt import STOPPING, Attempt, Preempted
-from clrl.checkpoint import Keeping
-from clrl.config import RunConfig, resolve
 from clrl.errors import StorageError, UsageError
 from clrl.launch.process import set_up
 from clrl.online import Latest
-from clrl.values import Place
+from clrl.settings.config import RunConfig, resolve
+from clrl.settings.values import Place
+from clrl.storage.checkpoint import Keeping
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _MEASURED = 3.0  # seconds of training from which a rate is taken

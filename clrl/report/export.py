@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from clrl import files, record
 from clrl.errors import UsageError
 from clrl.report import Format, drawing, outcomes, page, verdict
 from clrl.report.aggregate import interquartile_mean, median
 from clrl.report.analysis import Estimate, Method, Study, overall, studies
 from clrl.report.results import Column, Results, Run, columns, read
+from clrl.storage import files, record
 
 FOLDER = "report"
 """Where a report goes, within the folder that it is about."""

@@ -20,9 +20,9 @@ import orjson
 import yaml
 from numpy.typing import NDArray
 
-from clrl import record
 from clrl.errors import UsageError
 from clrl.report import outcomes
+from clrl.storage import record
 
 Array = NDArray[np.float64]
 

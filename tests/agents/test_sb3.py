@@ -19,7 +19,6 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor, nn
 
-from clrl import checkpoint
 from clrl.agents import sb3
 from clrl.agents.optim.continual_backprop import ContinualBackprop
 from clrl.agents.optim.rule import UpdateRule
@@ -37,6 +36,7 @@ from clrl.agents.options import (
 from clrl.envs.state import load_state_dict, state_dict
 from clrl.errors import UsageError
 from clrl.seeding import derived_seed
+from clrl.storage import checkpoint
 
 NO_RESET = {"autoreset_mode": AutoresetMode.DISABLED}
 OFF: dict[str, Any] = {"buffer_size": 500, "learning_starts": 20, "batch_size": 16}

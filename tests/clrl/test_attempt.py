@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from clrl import attempt, checkpoint, record
+from clrl import attempt
 from clrl.attempt import STOPPING, Attempt, Preempted
-from clrl.checkpoint import Keeping
-from clrl.config import resolve
 from clrl.errors import StorageError, UsageError
-from clrl.record import METRICS, read_metrics
+from clrl.settings.config import resolve
+from clrl.settings.values import Place
+from clrl.storage import checkpoint, record
+from clrl.storage.checkpoint import Keeping
+from clrl.storage.record import METRICS, read_metrics
 from clrl.train import Training
-from clrl.values import Place
 
 CONFIG = resolve(
     {

@@ -18,10 +18,11 @@ from pathlib import Path
 import pytest
 
 import clrl
-from clrl import arguments, cli, record
+from clrl import arguments, cli
 from clrl.choices import read_run
 from clrl.errors import UsageError
 from clrl.launch.options import LaunchOptions
+from clrl.storage import record
 
 PLUGINS = Path(__file__).parents[1] / "plugin_example"
 

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 import torch
 
-from clrl.config import RunConfig, resolve
 from clrl.control import ControlTraining
 from clrl.errors import UsageError
 from clrl.seeding import derived_seed
+from clrl.settings.config import RunConfig, resolve
+from clrl.settings.values import Place
 from clrl.train import training
-from clrl.values import Place
 
 PLUGINS = Path(__file__).parents[1] / "plugin_example"
 

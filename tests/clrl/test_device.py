@@ -21,7 +21,6 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.optim import optimizer
 
-from clrl import checkpoint, record
 from clrl.agents import population
 from clrl.agents.device import CPU, device_of
 from clrl.agents.networks import MLP
@@ -31,14 +30,15 @@ from clrl.agents.optim.noise import normal
 from clrl.agents.optim.rule import StackedOptimizer, UpdateRule
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
 from clrl.agents.options import MLPOptions
-from clrl.config import RunConfig, config_hash, resolve, to_dict
 from clrl.errors import UsageError
 from clrl.launch.jobs import Job
 from clrl.launch.plan import remaining
 from clrl.loop import placed
-from clrl.provenance import changes, provenance
+from clrl.settings.config import RunConfig, config_hash, resolve, to_dict
+from clrl.settings.values import Place
+from clrl.storage import checkpoint, record
+from clrl.storage.provenance import changes, provenance
 from clrl.train import training
-from clrl.values import Place
 
 ELSEWHERE = "meta"
 

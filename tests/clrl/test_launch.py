@@ -21,16 +21,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from clrl import checkpoint, record
-from clrl.config import resolve
 from clrl.errors import StorageError, UsageError
 from clrl.launch.jobs import Job, share_out
 from clrl.launch.local import LocalCrew
 from clrl.launch.plan import MARKER, check_folder, claimed, remaining
 from clrl.launch.progress import Lines
 from clrl.launch.supervisor import Interrupted, Supervisor
-from clrl.provenance import provenance
-from clrl.values import Place
+from clrl.settings.config import resolve
+from clrl.settings.values import Place
+from clrl.storage import checkpoint, record
+from clrl.storage.provenance import provenance
 
 (
     GOOD, RAISE, DIE, MISTAKE, HANG, DIVERGE, BAD_CHECK, BROKEN_CHECK, FULL, DIE_TWICE,
@@ -44,7 +44,7 @@ from pathlib import Path
 from clrl.attempt import STOPPING, Preempted
 from clrl.errors import StorageError, UsageError
 from clrl.launch.worker import main
-from clrl.record import Recorder
+from clrl.storage.record import Recorder
 
 def stop(number, frame):
     raise Preempted
@@ -349,7 +349,7 @@ def alive(pid: int) -> bool:
 
 class TestPlan:
     def end(self, one: Job, seeds: Sequence[int], state: str) -> None:
-        from clrl.config import config_hash, to_dict
+        from clrl.settings.config import config_hash, to_dict
 
         for seed in seeds:
             folder = one.folders[seed]

@@ -20,8 +20,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from clrl import cli, record, suite
-from clrl.checkpoint import Keeping
+from clrl import cli, suite
 from clrl.errors import UsageError
 from clrl.launch import ray as launcher
 from clrl.launch import slurm
@@ -29,8 +28,10 @@ from clrl.launch.crew import Crew
 from clrl.launch.local import LocalCrew
 from clrl.launch.options import SlurmOptions
 from clrl.launch.slurm import SlurmCrew
-from clrl.provenance import provenance
-from clrl.values import Place
+from clrl.settings.values import Place
+from clrl.storage import record
+from clrl.storage.checkpoint import Keeping
+from clrl.storage.provenance import provenance
 
 SMALL = """
 benchmark: {name: permuted-digits, task_length: 500}

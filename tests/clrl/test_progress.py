@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from clrl.config import resolve
 from clrl.launch.jobs import Job
 from clrl.launch.progress import (
     Row,
@@ -24,7 +23,8 @@ from clrl.launch.progress import (
     shown,
 )
 from clrl.online import Online
-from clrl.values import Place
+from clrl.settings.config import resolve
+from clrl.settings.values import Place
 
 
 def job(label: str = "b/l", seeds: Sequence[int] = (0, 1, 2), steps: int = 5) -> Job:

@@ -15,13 +15,13 @@ from gymnasium.vector import AutoresetMode
 from clrl.agents import sb3
 from clrl.choices import read_run
 from clrl.cli import main
-from clrl.config import Choice, RunConfig, resolve
 from clrl.envs import control
 from clrl.errors import UsageError
-from clrl.record import METRICS, read_metrics, read_status
 from clrl.sb3 import SB3Training, _Seen
+from clrl.settings.config import Choice, RunConfig, resolve
+from clrl.settings.values import Place
+from clrl.storage.record import METRICS, read_metrics, read_status
 from clrl.train import training
-from clrl.values import Place
 
 OFF: dict[str, Any] = {"buffer_size": 500, "learning_starts": 50, "batch_size": 16}
 AGENTS: dict[str, dict[str, Any]] = {

@@ -12,17 +12,18 @@ import torch
 import yaml
 from torch import nn
 
-from clrl import cli, record, suite
+from clrl import cli, suite
 from clrl.agents.networks import MLP
 from clrl.agents.options import MLPOptions, SupervisedOptions
 from clrl.agents.supervised import Supervised
-from clrl.config import RunConfig, resolve
 from clrl.envs.streams.permuted import PermutedDigits
 from clrl.errors import UsageError
 from clrl.loop import update_rule
 from clrl.seeding import derived_seed
+from clrl.settings.config import RunConfig, resolve
+from clrl.settings.values import Place
+from clrl.storage import record
 from clrl.train import Training
-from clrl.values import Place
 
 TASK = 60
 RULES: dict[str, dict[str, Any]] = {

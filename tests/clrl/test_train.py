@@ -14,13 +14,13 @@ from torch import nn
 
 from clrl.agents.networks import MLP
 from clrl.agents.options import MLPOptions
-from clrl.config import RunConfig, resolve
 from clrl.envs.streams.permuted import PermutedDigits
 from clrl.envs.streams.regression import SlowRegression
 from clrl.errors import UsageError
 from clrl.seeding import derived_seed
+from clrl.settings.config import RunConfig, resolve
+from clrl.settings.values import Place
 from clrl.train import Training, training
-from clrl.values import Place
 
 Line = tuple[int, dict[str, float]]
 

@@ -10,8 +10,9 @@ import pytest
 import results
 import torture
 
-from clrl import checkpoint, train
+from clrl import train
 from clrl.attempt import Attempt
+from clrl.storage import checkpoint
 
 CASES = ["upgd", "continual-backprop", "ppo-cartpole", "sb3-sac"]
 

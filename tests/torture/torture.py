@@ -26,12 +26,13 @@ from typing import Any
 import kills
 import results
 
-from clrl import checkpoint, record, train
+from clrl import train
 from clrl.attempt import STOPPING, Attempt, Preempted
-from clrl.checkpoint import Keeping
-from clrl.config import RunConfig, config_hash, resolve, to_dict
 from clrl.launch.process import set_up
-from clrl.values import Place
+from clrl.settings.config import RunConfig, config_hash, resolve, to_dict
+from clrl.settings.values import Place
+from clrl.storage import checkpoint, record
+from clrl.storage.checkpoint import Keeping
 
 STREAM: dict[str, Any] = {
     "benchmark": {"name": "permuted-digits", "task_length": 300},

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clrl import record
 from clrl.cli import main
 from clrl.report import board
+from clrl.storage import record
 
 CODE = "import sys; from clrl.cli import main; sys.exit(main())"
 VALUES = {  # learner -> seed -> online accuracy at steps 10, 20, 30

@@ -37,7 +37,7 @@ def provenance(device: str = "cpu") -> Provenance:
     """
     return {
         **{name: _version(name) for name in PACKAGES},
-        "commit": _commit(Path(__file__).parents[1]),
+        "commit": _commit(Path(__file__).parents[2]),
         "threads": THREADS,
         "device": device,
         "python": platform.python_version(),

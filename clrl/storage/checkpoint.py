@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from clrl import files
 from clrl.errors import UsageError
 from clrl.options import PositiveFloat, PositiveInt
+from clrl.storage import files
 
 NAME = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"

@@ -9,10 +9,11 @@ import pytest
 import yaml
 from annotated_types import Gt
 
-from clrl import cli, record, suite
-from clrl.config import to_dict
+from clrl import cli, suite
 from clrl.errors import UsageError
-from clrl.values import Place, nesting
+from clrl.settings.config import to_dict
+from clrl.settings.values import Place, nesting
+from clrl.storage import record
 
 BASE: dict[str, Any] = {"benchmark": "permuted-digits", "seeds": "0-2"}
 

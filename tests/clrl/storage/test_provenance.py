@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from clrl import provenance as module
-from clrl.provenance import changes, provenance
+from clrl.storage import provenance as module
+from clrl.storage.provenance import changes, provenance
 
 
 def test_versions_are_those_that_are_imported() -> None:

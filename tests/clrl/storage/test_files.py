@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from clrl import files
 from clrl.errors import StorageError
+from clrl.storage import files
 
 
 class TestAtomically:

@@ -11,9 +11,16 @@ from typing import Any
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS
 from clrl.agents.table import AGENTS, NETWORKS
-from clrl.config import DEFAULTS, is_addon, options_type, short_name, split_choice, update_rules
 from clrl.registry import Table
-from clrl.values import Place, check, nesting, show
+from clrl.settings.config import (
+    DEFAULTS,
+    is_addon,
+    options_type,
+    short_name,
+    split_choice,
+    update_rules,
+)
+from clrl.settings.values import Place, check, nesting, show
 
 Part = tuple[Any, Place]
 """What a learner says of its optimizer, add-ons, network or agent, and where it was written."""

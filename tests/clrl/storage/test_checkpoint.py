@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from clrl import checkpoint
-from clrl.checkpoint import Damaged
 from clrl.errors import StorageError
+from clrl.storage import checkpoint
+from clrl.storage.checkpoint import Damaged
 
 STATE: dict[str, Any] = {
     "step": 7,

@@ -19,9 +19,9 @@ from typing import Any, Literal
 
 import yaml
 
-from clrl import files
 from clrl.errors import UsageError
-from clrl.provenance import provenance
+from clrl.storage import files
+from clrl.storage.provenance import provenance
 
 METRICS = "metrics.jsonl"
 STATUS = "status.json"

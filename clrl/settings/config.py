@@ -22,7 +22,7 @@ from clrl.envs.benchmarks import BENCHMARKS
 from clrl.errors import UsageError
 from clrl.options import PositiveInt
 from clrl.registry import Table
-from clrl.values import Place, build, check, known_keys, mapping, show
+from clrl.settings.values import Place, build, check, known_keys, mapping, show
 
 DEFAULTS = {
     "benchmark": "permuted-digits",

@@ -17,7 +17,8 @@ from clrl.agents.optim.options import (
     UPGDOptions,
 )
 from clrl.agents.options import MLPOptions
-from clrl.config import (
+from clrl.errors import UsageError
+from clrl.settings.config import (
     Choice,
     RunConfig,
     config_hash,
@@ -25,8 +26,7 @@ from clrl.config import (
     resolve,
     to_dict,
 )
-from clrl.errors import UsageError
-from clrl.values import Place, build, check, describe, parse_seeds
+from clrl.settings.values import Place, build, check, describe, parse_seeds
 
 FILE = Place("suite.yaml", ("learners", "adam"))
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from clrl import record
 from clrl.errors import StorageError, UsageError
-from clrl.provenance import provenance
-from clrl.record import Recorder, Unlike, read_metrics
+from clrl.storage import record
+from clrl.storage.provenance import provenance
+from clrl.storage.record import Recorder, Unlike, read_metrics
 
 
 def events(folder: Path) -> list[tuple[int, str, float]]:
