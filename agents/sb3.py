@@ -269,7 +269,7 @@ class _Means(Logger):
 class Learner(abc.ABC):
     """One Stable-Baselines3 learner. To be made and trained inside `own_generators`.
 
-    It has what `clrl.diagnostics.Diagnostics` asks of a population, being one of a single
+    It has what `clrl.training.diagnostics.Diagnostics` asks of a population, being one of a single
     member.
 
     Gradients are looked at in the optimizer, before they are bounded: the algorithm itself is

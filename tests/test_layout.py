@@ -20,37 +20,22 @@ SETUPTOOLS = PROJECT["tool"]["setuptools"]
 ROOMS = {"agents": "clrl.agents", "clrl": "clrl", "configs": "clrl.configs", "envs": "clrl.envs"}
 
 # Whom each module, or room of modules, may import besides itself. The chain is
-# cli -> suite -> launch -> attempt -> {train -> {envs, agents, metrics}, record, checkpoint}.
+# cli -> suite -> launch -> training -> {envs, agents, metrics, settings, storage}.
 LEAVES = {"clrl.errors", "clrl.options", "clrl.registry", "clrl.seeding"}
 THREE = LEAVES | {"clrl.agents", "clrl.envs", "clrl.metrics"}
-TRAIN = THREE | {"clrl.settings", "clrl.diagnostics"}
-LOOP = TRAIN | {"clrl.loop"}
-ATTEMPT = LEAVES | {"clrl.online", "clrl.settings", "clrl.storage", "clrl.train"}
-LAUNCH = ATTEMPT | THREE | {"clrl.attempt"}
+TRAINING = THREE | {"clrl.settings", "clrl.storage"}
+LAUNCH = TRAINING | {"clrl.training"}
 SUITE = LAUNCH | {"clrl.configs", "clrl.launch"}
-BENCH = SUITE | {"clrl.arguments", "clrl.choices", "clrl.control", "clrl.report", "clrl.suite"}
+BENCH = SUITE | {"clrl.arguments", "clrl.choices", "clrl.report", "clrl.suite"}
 MAY_IMPORT = {
     "clrl": set(),
     "clrl.__main__": {"clrl.cli"},
     "clrl.configs": set(),
-    "clrl.errors": LEAVES,
-    "clrl.options": LEAVES,
-    "clrl.registry": LEAVES,
-    "clrl.seeding": LEAVES,
-    "clrl.agents": LEAVES,
-    "clrl.envs": LEAVES,
-    "clrl.metrics": LEAVES,
-    "clrl.storage": LEAVES,
+    **dict.fromkeys((*LEAVES, "clrl.agents", "clrl.envs", "clrl.metrics", "clrl.storage"), LEAVES),
     "clrl.settings": THREE,
-    "clrl.attempt": ATTEMPT,
-    "clrl.online": set(),
     "clrl.arguments": LEAVES | {"clrl.settings"},
     "clrl.choices": THREE | {"clrl.arguments", "clrl.settings", "clrl.launch"},
-    "clrl.diagnostics": LEAVES | {"clrl.agents", "clrl.metrics"},
-    "clrl.loop": TRAIN,
-    "clrl.control": LOOP,
-    "clrl.sb3": LOOP | {"clrl.control"},
-    "clrl.train": LOOP | {"clrl.control", "clrl.sb3"},
+    "clrl.training": TRAINING,
     "clrl.launch": LAUNCH,
     "clrl.report": LEAVES | {"clrl.metrics", "clrl.settings", "clrl.storage"},
     "clrl.suite": SUITE,

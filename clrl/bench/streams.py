@@ -29,7 +29,7 @@ from clrl.launch import process
 from clrl.settings.config import RunConfig, resolve
 from clrl.settings.values import Place
 from clrl.storage.record import Recorder
-from clrl.train import Training
+from clrl.training.streams import Training
 
 MEMBERS = 4
 ROUNDS = {"upgd": 3, "sgd": 9, "adam": 5}

@@ -45,7 +45,7 @@ def loss(
 
 
 class Reinforce:
-    """One policy gradient step after every rollout; see `clrl.control.ControlTraining`."""
+    """One policy gradient step after every rollout; see `clrl.training.control.ControlTraining`."""
 
     Options = ReinforceOptions
 

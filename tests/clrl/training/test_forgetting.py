@@ -14,11 +14,12 @@ import torch
 from clrl import suite
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.choices import read_run
-from clrl.control import ControlTraining
 from clrl.errors import UsageError
 from clrl.settings.config import RunConfig, config_hash, resolve, to_dict
 from clrl.settings.values import Place
-from clrl.train import Training, training
+from clrl.training.control import ControlTraining
+from clrl.training.dispatch import training
+from clrl.training.streams import Training
 
 Line = tuple[int, dict[str, float]]
 

@@ -33,12 +33,12 @@ from clrl.agents.options import MLPOptions
 from clrl.errors import UsageError
 from clrl.launch.jobs import Job
 from clrl.launch.plan import remaining
-from clrl.loop import placed
 from clrl.settings.config import RunConfig, config_hash, resolve, to_dict
 from clrl.settings.values import Place
 from clrl.storage import checkpoint, record
 from clrl.storage.provenance import changes, provenance
-from clrl.train import training
+from clrl.training.dispatch import training
+from clrl.training.loop import placed
 
 ELSEWHERE = "meta"
 

@@ -17,11 +17,11 @@ from clrl.choices import read_run
 from clrl.cli import main
 from clrl.envs import control
 from clrl.errors import UsageError
-from clrl.sb3 import SB3Training, _Seen
 from clrl.settings.config import Choice, RunConfig, resolve
 from clrl.settings.values import Place
 from clrl.storage.record import METRICS, read_metrics, read_status
-from clrl.train import training
+from clrl.training.dispatch import training
+from clrl.training.sb3 import SB3Training, _Seen
 
 OFF: dict[str, Any] = {"buffer_size": 500, "learning_starts": 50, "batch_size": 16}
 AGENTS: dict[str, dict[str, Any]] = {
@@ -207,7 +207,7 @@ def test_one_that_diverges_stops_and_the_others_go_on(monkeypatch: pytest.Monkey
 
 
 def test_progress_covers_all_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clrl.sb3._REPORT_EVERY", 0.0)  # at every rollout
+    monkeypatch.setattr("clrl.training.sb3._REPORT_EVERY", 0.0)  # at every rollout
     calls: list[tuple[int, int]] = []
     agent = {"name": "sb3:A2C", "n_steps": 100}
     training(config(agent=agent, steps=1500, log_every=1500), [0, 1]).run(

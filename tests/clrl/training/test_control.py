@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 import torch
 
-from clrl.control import ControlTraining
 from clrl.errors import UsageError
 from clrl.seeding import derived_seed
 from clrl.settings.config import RunConfig, resolve
 from clrl.settings.values import Place
-from clrl.train import training
+from clrl.training.control import ControlTraining
+from clrl.training.dispatch import training
 
-PLUGINS = Path(__file__).parents[1] / "plugin_example"
+PLUGINS = Path(__file__).parents[2] / "plugin_example"
 
 
 class Lines:

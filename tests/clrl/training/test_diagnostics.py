@@ -13,7 +13,7 @@ from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.options import MLPOptions
 from clrl.agents.population import Population
 from clrl.agents.supervised import regression_loss
-from clrl.diagnostics import PROBE_EXAMPLES, Diagnostics
+from clrl.training.diagnostics import PROBE_EXAMPLES, Diagnostics
 
 TAG = "plasticity/network/"
 UNITS = ["dead_units", "inactive_units", "dormant_units", "zero_activations"]

@@ -14,17 +14,17 @@ from clrl.agents.arrays import TorchArrays
 from clrl.agents.device import CPU
 from clrl.agents.networks import Network
 from clrl.agents.table import AGENTS, NETWORKS
-from clrl.diagnostics import PROBE_EXAMPLES, Diagnostics
 from clrl.envs.benchmarks import BENCHMARKS
 from clrl.envs.control import vector_of
 from clrl.envs.nonstationary import NonStationaryVector
 from clrl.envs.state import load_state_dict, state_dict
 from clrl.errors import UsageError
-from clrl.loop import Clock, Loop, Sink, Sums, methods, placed, update_rule
 from clrl.metrics import continual
 from clrl.options import as_keywords
 from clrl.seeding import derived_seed
 from clrl.settings.config import RunConfig
+from clrl.training.diagnostics import PROBE_EXAMPLES, Diagnostics
+from clrl.training.loop import Clock, Loop, Sink, Sums, methods, placed, update_rule
 
 RECENT = 100
 """Episodes of the running average of returns."""
@@ -144,7 +144,7 @@ class ControlTraining(Loop):
                 sinks[seed].write(self.step, line)
 
     def check_state(self) -> None:
-        """See `clrl.loop.Loop.check_state`: some environments cannot be read."""
+        """See `clrl.training.loop.Loop.check_state`: some environments cannot be read."""
         state_dict(self.envs)
 
     def state_dict(self) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from clrl.errors import UsageError
 from clrl.seeding import derived_seed
 from clrl.settings.config import RunConfig, resolve
 from clrl.settings.values import Place
-from clrl.train import Training, training
+from clrl.training.dispatch import training
+from clrl.training.streams import Training
 
 Line = tuple[int, dict[str, float]]
 

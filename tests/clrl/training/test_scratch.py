@@ -18,12 +18,12 @@ from clrl.agents.options import MLPOptions, SupervisedOptions
 from clrl.agents.supervised import Supervised
 from clrl.envs.streams.permuted import PermutedDigits
 from clrl.errors import UsageError
-from clrl.loop import update_rule
 from clrl.seeding import derived_seed
 from clrl.settings.config import RunConfig, resolve
 from clrl.settings.values import Place
 from clrl.storage import record
-from clrl.train import Training
+from clrl.training.loop import update_rule
+from clrl.training.streams import Training
 
 TASK = 60
 RULES: dict[str, dict[str, Any]] = {

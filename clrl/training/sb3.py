@@ -16,15 +16,15 @@ from torch import Tensor
 
 from clrl.agents.sb3 import Diverged, Learner, own_generators
 from clrl.agents.table import AGENTS
-from clrl.control import Episodes
-from clrl.diagnostics import PROBE_EXAMPLES, Diagnostics
 from clrl.envs.benchmarks import BENCHMARKS
 from clrl.envs.control import Benchmark, Stationary, vector_of
 from clrl.envs.state import load_state_dict, state_dict
 from clrl.errors import UsageError
-from clrl.loop import Clock, Sink, update_rule
 from clrl.options import as_keywords
 from clrl.settings.config import RunConfig
+from clrl.training.control import Episodes
+from clrl.training.diagnostics import PROBE_EXAMPLES, Diagnostics
+from clrl.training.loop import Clock, Sink, update_rule
 
 _REPORT_EVERY = 0.1
 """Seconds between two reports of progress, at least."""
@@ -38,8 +38,8 @@ class SB3Training:
     Learners are trained one after another, each on environments of its own that share a sequence
     of tasks. An environment that ends is reset in the same step, so every step is experience.
     After every update that passes a multiple of ``log_every`` there is a line, with the tags of
-    `clrl.control.ControlTraining`; what the algorithm logs of its training is under its name in
-    small letters, such as ``ppo/value_loss``. The probe is the latest observations.
+    `clrl.training.control.ControlTraining`; what the algorithm logs of its training is under its
+    name in small letters, such as ``ppo/value_loss``. The probe is the latest observations.
 
     Args:
         config: what a run is.
@@ -89,7 +89,7 @@ class SB3Training:
         sinks: Mapping[int, Sink],
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[int, str]:
-        """Train to the end; see `clrl.loop.Loop.run`.
+        """Train to the end; see `clrl.training.loop.Loop.run`.
 
         A learner that diverges stops, and the next one begins. A safe point is the start of a
         rollout.
@@ -116,7 +116,7 @@ class SB3Training:
         return {seed: self._states[str(seed)] for seed in self.seeds}
 
     def check_state(self) -> None:
-        """See `clrl.loop.Loop.check_state`: some environments cannot be read."""
+        """See `clrl.training.loop.Loop.check_state`: some environments cannot be read."""
         state_dict(self.envs())
 
     def state_dict(self) -> dict[str, Any]:

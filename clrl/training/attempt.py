@@ -10,11 +10,11 @@ from pathlib import Path
 from types import FrameType
 
 from clrl.errors import UsageError
-from clrl.online import Latest, Online
 from clrl.settings.config import RunConfig
 from clrl.storage import checkpoint
 from clrl.storage.checkpoint import Keeping
 from clrl.storage.record import Position, Recorder, Unlike
+from clrl.training.online import Latest, Online
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 """The signals that ask for an end."""
@@ -65,7 +65,7 @@ class Attempt:
         self._keeping = keeping
         self._progress = progress
         self._remark = remark
-        from clrl.train import training  # loads torch, which the launcher does without
+        from clrl.training.dispatch import training  # loads torch, which the launcher does without
 
         self._loop = training(config, list(folders), device)
         self._folder = next(iter(folders.values()))

@@ -22,9 +22,9 @@ from clrl.launch.progress import (
     seeds_text,
     shown,
 )
-from clrl.online import Online
 from clrl.settings.config import resolve
 from clrl.settings.values import Place
+from clrl.training.online import Online
 
 
 def job(label: str = "b/l", seeds: Sequence[int] = (0, 1, 2), steps: int = 5) -> Job:

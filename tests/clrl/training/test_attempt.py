@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from clrl import attempt
-from clrl.attempt import STOPPING, Attempt, Preempted
 from clrl.errors import StorageError, UsageError
 from clrl.settings.config import resolve
 from clrl.settings.values import Place
 from clrl.storage import checkpoint, record
 from clrl.storage.checkpoint import Keeping
 from clrl.storage.record import METRICS, read_metrics
-from clrl.train import Training
+from clrl.training import attempt
+from clrl.training.attempt import STOPPING, Attempt, Preempted
+from clrl.training.streams import Training
 
 CONFIG = resolve(
     {
