@@ -20,9 +20,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from clrl import arguments, suite
+from clrl import suite
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
+from clrl.cli import arguments
 from clrl.envs.benchmarks import BENCHMARKS
 from clrl.registry import Entry
 from clrl.report import drawing, page

@@ -26,21 +26,19 @@ THREE = LEAVES | {"clrl.agents", "clrl.envs", "clrl.metrics"}
 TRAINING = THREE | {"clrl.settings", "clrl.storage"}
 LAUNCH = TRAINING | {"clrl.training"}
 SUITE = LAUNCH | {"clrl.configs", "clrl.launch"}
-BENCH = SUITE | {"clrl.arguments", "clrl.choices", "clrl.report", "clrl.suite"}
+CLI = SUITE | {"clrl.bench", "clrl.report", "clrl.suite"}
 MAY_IMPORT = {
     "clrl": set(),
     "clrl.__main__": {"clrl.cli"},
     "clrl.configs": set(),
     **dict.fromkeys((*LEAVES, "clrl.agents", "clrl.envs", "clrl.metrics", "clrl.storage"), LEAVES),
     "clrl.settings": THREE,
-    "clrl.arguments": LEAVES | {"clrl.settings"},
-    "clrl.choices": THREE | {"clrl.arguments", "clrl.settings", "clrl.launch"},
     "clrl.training": TRAINING,
     "clrl.launch": LAUNCH,
     "clrl.report": LEAVES | {"clrl.metrics", "clrl.settings", "clrl.storage"},
     "clrl.suite": SUITE,
-    "clrl.bench": BENCH,
-    "clrl.cli": BENCH | {"clrl.bench"},
+    "clrl.bench": LAUNCH | {"clrl.launch"},
+    "clrl.cli": CLI,
 }
 
 
@@ -178,7 +176,7 @@ def test_listing_and_help_load_nothing_heavy(tmp_path: Path) -> None:
     light = [
         name
         for name in SOURCES
-        if name in {"clrl", "clrl.cli", "clrl.settings.config", "clrl.suite", *LEAVES}
+        if name in {"clrl", "clrl.cli.main", "clrl.settings.config", "clrl.suite", *LEAVES}
         or name.split(".")[-1] in {"table", "options", "benchmarks"}
     ]
     heavy = {"torch", "sklearn", "scipy", "stable_baselines3", "tensorboard", "matplotlib"}

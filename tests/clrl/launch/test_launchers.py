@@ -20,7 +20,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from clrl import cli, suite
+from clrl import suite
+from clrl.cli.main import main
 from clrl.errors import UsageError
 from clrl.launch import ray as launcher
 from clrl.launch import slurm
@@ -119,7 +120,7 @@ class TestWithoutACluster:
             launcher.RayCrew(None, None, tmp_path)
 
     def test_an_address_is_rays_alone(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert cli.main(["suite", "quickstart", "--address", "a:1"]) == 2
+        assert main(["suite", "quickstart", "--address", "a:1"]) == 2
         assert "--address: expected with --launcher ray" in capsys.readouterr().err
 
 
@@ -297,5 +298,5 @@ def test_without_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_options_are_read(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["suite", "quickstart", "--launcher", "slurm", "--slurm.time", "0"]
-    assert cli.main(words) == 2
+    assert main(words) == 2
     assert "--slurm.time: expected" in capsys.readouterr().err

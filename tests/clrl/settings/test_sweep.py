@@ -9,7 +9,8 @@ import pytest
 import yaml
 from annotated_types import Gt
 
-from clrl import cli, suite
+from clrl import suite
+from clrl.cli.main import main
 from clrl.errors import UsageError
 from clrl.settings.config import to_dict
 from clrl.settings.values import Place, nesting
@@ -196,7 +197,7 @@ def test_how_many_runs_it_becomes(
     }
     file.write_text(yaml.safe_dump({**BASE, "learners": learners}))
     monkeypatch.setattr(suite, "carry_out", lambda *_: [])
-    assert cli.main(["suite", str(file), "--out", str(tmp_path / "out")]) == 0
+    assert main(["suite", str(file), "--out", str(tmp_path / "out")]) == 0
     # 6 + 2 + 1 learners, 3 seeds each
     assert capsys.readouterr().err == (
         "rates: 27 runs, 3 seeds of 9 pairs of benchmark and learner "

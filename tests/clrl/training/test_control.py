@@ -290,7 +290,13 @@ def test_an_agent_of_ones_own(tmp_path: Path) -> None:
     words += ["--benchmark", "switching-cartpole", "--optimizer", "adam", "--optimizer.lr", "1e-2"]
     words += ["--network.widths", "16", "--steps", "4096", "--log-every", "2048", "--seeds", "0-1"]
     done = subprocess.run(
-        [sys.executable, "-P", "-c", "import sys, clrl.cli; sys.exit(clrl.cli.main())", *words],
+        [
+            sys.executable,
+            "-P",
+            "-c",
+            "import sys; from clrl.cli.main import main; sys.exit(main())",
+            *words,
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(PLUGINS)},
         capture_output=True,

@@ -13,7 +13,7 @@ import torch
 
 from clrl import suite
 from clrl.agents.consolidation.table import CONSOLIDATION
-from clrl.choices import read_run
+from clrl.cli.choices import read_run
 from clrl.errors import UsageError
 from clrl.settings.config import RunConfig, config_hash, resolve, to_dict
 from clrl.settings.values import Place
@@ -344,7 +344,7 @@ def test_suites_name_the_two_lines_or_are_control(name: str) -> None:
 
 
 def test_a_suite_ends_with_table_and_picture(tmp_path: Path, capsys: Any) -> None:
-    from clrl.cli import main
+    from clrl.cli.main import main
 
     text = (
         "benchmark: {name: months, data: digits, months: 2, base_length: 120, task_length: 60}\n"

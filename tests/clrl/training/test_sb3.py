@@ -13,8 +13,8 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from clrl.agents import sb3
-from clrl.choices import read_run
-from clrl.cli import main
+from clrl.cli.choices import read_run
+from clrl.cli.main import main
 from clrl.envs import control
 from clrl.errors import UsageError
 from clrl.settings.config import Choice, RunConfig, resolve

@@ -12,10 +12,11 @@ import torch
 import yaml
 from torch import nn
 
-from clrl import cli, suite
+from clrl import suite
 from clrl.agents.networks import MLP
 from clrl.agents.options import MLPOptions, SupervisedOptions
 from clrl.agents.supervised import Supervised
+from clrl.cli.main import main
 from clrl.envs.streams.permuted import PermutedDigits
 from clrl.errors import UsageError
 from clrl.seeding import derived_seed
@@ -281,13 +282,13 @@ class TestSuites:
         tables: list[suite.Suite] = []
         monkeypatch.setattr(suite, "carry_out", lambda table, *_: tables.append(table) or [])
         words = ["suite", "quickstart", "--seeds", "0-1", "--out", str(tmp_path / "out")]
-        assert cli.main([*words, "--with-scratch"]) == 0
+        assert main([*words, "--with-scratch"]) == 0
         assert len(tables[0].learners) == 14
         # seven learners, each on one benchmark, and as many references
         assert capsys.readouterr().err == (
             "quickstart: 28 runs, 2 seeds of 14 pairs of benchmark and learner "
             "(14 learners, 7 scratch references)\n"
         )
-        assert cli.main(words) == 0
+        assert main(words) == 0
         assert tables[1].scratch_of == {}
         assert capsys.readouterr().err == ""

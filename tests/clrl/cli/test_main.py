@@ -18,13 +18,14 @@ from pathlib import Path
 import pytest
 
 import clrl
-from clrl import arguments, cli
-from clrl.choices import read_run
+from clrl.cli import arguments
+from clrl.cli.choices import read_run
+from clrl.cli.main import KINDS, main
 from clrl.errors import UsageError
 from clrl.launch.options import LaunchOptions
 from clrl.storage import record
 
-PLUGINS = Path(__file__).parents[1] / "plugin_example"
+PLUGINS = Path(__file__).parents[2] / "plugin_example"
 
 TINY = """
 benchmark: {name: permuted-digits, task_length: 20}
@@ -39,7 +40,7 @@ learners:
 def call(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``clrl`` as its own process."""
     return subprocess.run(
-        [sys.executable, "-P", "-c", "import sys; from clrl.cli import main; sys.exit(main())"]
+        [sys.executable, "-P", "-c", "import sys; from clrl.cli.main import main; sys.exit(main())"]
         + list(words),
         cwd=cwd,
         env={**os.environ, **environment},
@@ -55,16 +56,16 @@ def tree(folder: Path) -> dict[Path, bytes | None]:
 
 class TestList:
     def test_everything(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert cli.main(["list"]) == 0
+        assert main(["list"]) == 0
         printed = capsys.readouterr().out
         for word in ("benchmarks:", "permuted-mnist", "upgd", "continual-backprop", "mlp"):
             assert word in printed
         for word in ("effective_rank", "suites:", "quickstart"):
             assert word in printed
 
-    @pytest.mark.parametrize("kind", cli.KINDS)
+    @pytest.mark.parametrize("kind", KINDS)
     def test_one_kind_as_json(self, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-        assert cli.main(["list", kind, "--json"]) == 0
+        assert main(["list", kind, "--json"]) == 0
         listed = json.loads(capsys.readouterr().out)
         assert list(listed) == [kind]
         assert listed[kind]
@@ -92,7 +93,7 @@ class TestList:
 )
 def test_listing_and_help_import_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     code = (
-        "import sys; from clrl.cli import main; status = main(sys.argv[1:]);"
+        "import sys; from clrl.cli.main import main; status = main(sys.argv[1:]);"
         "heavy = {'torch', 'sklearn', 'scipy', 'tensorboard', 'mujoco', 'Box2D', 'pydantic'};"
         "print(sorted(heavy & set(sys.modules)), status, file=sys.stderr)"
     )
@@ -106,13 +107,13 @@ def test_listing_and_help_import_nothing_heavy(words: list[str], tmp_path: Path)
 class TestHelp:
     @pytest.mark.parametrize("words", [[], ["-h"], ["--help"]])
     def test_names_the_commands(self, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-        assert cli.main(words) == 0
+        assert main(words) == 0
         printed = capsys.readouterr().out
         for command in ("list", "run", "suite", "tensorboard", "bench"):
             assert f"  {command} " in printed
 
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert cli.main(["--version"]) == 0
+        assert main(["--version"]) == 0
         assert capsys.readouterr().out == f"clrl {clrl.__version__}\n"
 
     @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ class TestHelp:
         hidden: list[str],
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        assert cli.main(["run", *words, "--help"]) == 0
+        assert main(["run", *words, "--help"]) == 0
         printed = capsys.readouterr().out
         assert all(option in printed for option in shown)
         assert not any(option in printed for option in hidden)
@@ -258,7 +259,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     (tmp_path / "taken" / "mine").write_text("mine")
     monkeypatch.chdir(tmp_path)
     before = tree(tmp_path)
-    assert cli.main(words) == 2
+    assert main(words) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith(f"clrl: error: {message}")
@@ -336,7 +337,7 @@ def test_an_interrupted_suite_ends_promptly_and_stays_readable(
         TINY.replace("steps: 40", "steps: 40_000_000\nseeds: 0-3")
         + "  adam: {optimizer: adam}\n  upgd: {optimizer: upgd}\n"
     )
-    code = "import sys; from clrl.cli import main; sys.exit(main())"
+    code = "import sys; from clrl.cli.main import main; sys.exit(main())"
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", code, "suite", "long.yaml", "--out", "out", "--workers", "2"],
         cwd=tmp_path,
@@ -465,7 +466,7 @@ def test_tensorboard_shows_the_curves_and_ends(tmp_path: Path) -> None:
         taken = call("tensorboard", ".", "--port", str(port), cwd=tmp_path)
     assert taken.returncode == 2
     assert taken.stderr.startswith(f"clrl: error: --port {port}: Address already in use")
-    code = "import sys; from clrl.cli import main; sys.exit(main())"
+    code = "import sys; from clrl.cli.main import main; sys.exit(main())"
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", code, "tensorboard", ".", "--port", str(port)],
         cwd=tmp_path,

@@ -17,7 +17,7 @@ from typing import Any
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS
 from clrl.agents.table import AGENTS, NETWORKS
-from clrl.arguments import parse, values_after
+from clrl.cli.arguments import parse, values_after
 from clrl.envs.benchmarks import BENCHMARKS
 from clrl.launch.options import LaunchOptions
 from clrl.options import PositiveInt

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 from annotated_types import Ge, Le
 
-from clrl import __version__, arguments
+from clrl import __version__
+from clrl.cli import arguments
 from clrl.errors import StorageError, UsageError
 from clrl.launch.options import LaunchOptions
 from clrl.options import PositiveInt
@@ -241,7 +242,7 @@ def _rows(kind: str) -> list[dict[str, str]]:
 def run_command(argv: list[str]) -> int:
     """``clrl run``."""
     from clrl import suite
-    from clrl.choices import read_run
+    from clrl.cli.choices import read_run
 
     config, options = read_run(argv)
     table = suite.single(config, options.seeds)
