@@ -589,7 +589,7 @@ def test_advantages_normalised_over_the_rollout() -> None:
             raw, returns = gae(rollout, 0.99, 0.95)
             real = raw[rollout.valid]
             scaled = (raw - real.mean()) / (real.std() + 1e-8)
-            with mock.patch("clrl.agents.ppo.gae", return_value=(scaled, returns)):
+            with mock.patch("clrl.agents.ppo.ppo.gae", return_value=(scaled, returns)):
                 agent.update(rollout)
         else:
             agent.update(rollout)

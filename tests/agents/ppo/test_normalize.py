@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 from gymnasium.wrappers.utils import RunningMeanStd
 from numpy.typing import NDArray
 
-from clrl.agents.normalize import ObservationNormalizer, RewardNormalizer, RunningMoments
+from clrl.agents.ppo.normalize import ObservationNormalizer, RewardNormalizer, RunningMoments
 
 Array = NDArray[Any]
 

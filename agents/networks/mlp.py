@@ -1,124 +1,16 @@
-"""Networks: ordinary modules that declare their hidden layers once.
-
-The declaration (`HiddenLayer`) is what unit-level update rules and unit metrics read: which
-weights come into a layer of units, which module computes its activations, which weights go
-out.
-"""
+"""Fully connected networks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from clrl.agents.networks.activations import ACTIVATIONS
+from clrl.agents.networks.base import HiddenLayer, Network
 from clrl.agents.options import MLPOptions
-
-
-@dataclass(frozen=True)
-class HiddenLayer:
-    """One layer of hidden units, by the paths of the modules around it.
-
-    Attributes:
-        name: for metrics, ``"layer_1"`` being nearest to the input.
-        incoming: the linear map whose row i feeds unit i.
-        activation: the module whose output is the features.
-        outgoing: the linear map whose columns read the features.
-        norm: the LayerNorm between `incoming` and `activation`; empty for none.
-        copies: features a unit produces (2 for CReLU: feature ``c * units + i`` is copy c
-            of unit i).
-        function: the activation's name, such as ``"relu"``; it decides what a dead unit is.
-    """
-
-    name: str
-    incoming: str
-    activation: str
-    outgoing: str
-    norm: str = ""
-    copies: int = 1
-    function: str = "relu"
-
-
-class Network(nn.Module):
-    """A module with declared hidden layers and a known initialiser.
-
-    Attributes:
-        hidden_layers: the declaration, from input to output.
-    """
-
-    hidden_layers: tuple[HiddenLayer, ...] = ()
-
-    def fresh(self, name: str, generator: torch.Generator) -> Tensor:
-        """A new draw of one parameter from the distribution it was initialised with.
-
-        Args:
-            name: the parameter's name, as in ``named_parameters``.
-            generator: the source of randomness.
-
-        Returns:
-            A tensor of the parameter's shape and type; the network is not changed.
-        """
-        raise NotImplementedError
-
-    def part_of(self, name: str) -> str:
-        """The part of the network that a parameter belongs to, for the tags of metrics."""
-        return "network"
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """Draw every parameter anew, in the order of ``named_parameters``."""
-        with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                parameter.copy_(self.fresh(name, generator))
-
-
-class CReLU(nn.Module):
-    """Concatenated ReLU (Shang et al. 2016): [relu(x), relu(-x)] along the last axis."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [..., units] to [..., 2 * units]."""
-        return torch.cat([torch.relu(x), torch.relu(-x)], dim=-1)
-
-
-# torch's own sigmoid, ELU and SiLU kernels round the last few elements of an array
-# differently from the others, so that a result depends on its place in the stack of
-# members. The forms below use operations that round alike everywhere.
-
-
-class Sigmoid(nn.Module):
-    """The logistic function, 1 / (1 + exp(-x)), as (1 + tanh(x / 2)) / 2."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map any shape to the same shape, into (0, 1)."""
-        return 0.5 + 0.5 * torch.tanh(0.5 * x)
-
-
-class Swish(nn.Module):
-    """x * sigmoid(x) (Ramachandran et al. 2017; also SiLU)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map any shape to the same shape."""
-        return x * (0.5 + 0.5 * torch.tanh(0.5 * x))
-
-
-class ELU(nn.Module):
-    """x where x > 0, else exp(x) - 1 (Clevert et al. 2016, alpha = 1)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map any shape to the same shape."""
-        return torch.relu(x) + torch.exp(torch.clamp(x, max=0.0)) - 1.0
-
-
-_ACTIVATIONS: dict[str, Callable[[MLPOptions], nn.Module]] = {
-    "relu": lambda _: nn.ReLU(),
-    "leaky-relu": lambda options: nn.LeakyReLU(options.leaky_slope),
-    "tanh": lambda _: nn.Tanh(),
-    "crelu": lambda _: CReLU(),
-    "sigmoid": lambda _: Sigmoid(),
-    "elu": lambda _: ELU(),
-    "swish": lambda _: Swish(),
-}
 
 
 class MLP(Network):
@@ -165,7 +57,7 @@ class MLP(Network):
             nn.LayerNorm(width) for width in options.widths if options.layer_norm
         )
         self.activations = nn.ModuleList(
-            _ACTIVATIONS[options.activation](options) for _ in options.widths
+            ACTIVATIONS[options.activation](options) for _ in options.widths
         )
         self.hidden_layers = tuple(
             HiddenLayer(

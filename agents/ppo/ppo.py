@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,152 +18,22 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clrl.agents.actor_critic import Actions, ActorCritic, MakeNetwork, actions_of
+from clrl.agents.actions import actions_of
 from clrl.agents.consolidation.base import Consolidation, Learners, Method
 from clrl.agents.consolidation.rehearsal import BehaviourCloning
 from clrl.agents.device import CPU
-from clrl.agents.normalize import ObservationNormalizer, RewardNormalizer
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.options import PPOOptions
 from clrl.agents.population import Forward, Population
+from clrl.agents.ppo.actor_critic import ActorCritic, MakeNetwork
+from clrl.agents.ppo.loss import make_loss
+from clrl.agents.ppo.normalize import ObservationNormalizer, RewardNormalizer
+from clrl.agents.ppo.rollout import Rollout, gae, standardised
 from clrl.errors import UsageError, shown
 from clrl.seeding import derived_seed, numpy_generator
 
 PROBE = 2000
 """Observations that are kept for diagnostics."""
-
-
-@dataclass
-class Rollout:
-    """Experience of all members: [members, steps, environments, ...].
-
-    Attributes:
-        observations: what was seen before each step.
-        actions: what was done, as the policy drew it.
-        log_probs: their log-probability or log-density.
-        values: of the observations.
-        rewards: for learning: scaled, and normalised where asked for.
-        terminated: the episode ended with this step.
-        truncated: the episode was cut after this step.
-        valid: the step is to be learned from; false where it only reset an environment, or
-            where the learner has been made new since.
-        last_values: [members, environments], of the observations after the last step.
-    """
-
-    observations: Tensor
-    actions: Tensor
-    log_probs: Tensor
-    values: Tensor
-    rewards: Tensor
-    terminated: Tensor
-    truncated: Tensor
-    valid: Tensor
-    last_values: Tensor
-
-
-def gae(rollout: Rollout, gamma: float, gae_lambda: float) -> tuple[Tensor, Tensor]:
-    """Generalised advantage estimates (Schulman et al. 2016).
-
-    A terminated episode has no future; a truncated one has that of its last observation, which
-    with next-step autoreset is the next row. Neither lets later advantages through, and the row
-    that only resets has none.
-
-    Args:
-        rollout: experience.
-        gamma: discount.
-        gae_lambda: decay.
-
-    Returns:
-        Advantages and returns (advantages plus values), each [members, steps, environments].
-    """
-    advantages = torch.zeros_like(rollout.values)
-    following = rollout.last_values
-    running = torch.zeros_like(following)
-    for step in reversed(range(rollout.values.shape[1])):
-        alive = (~rollout.terminated[:, step]).to(following.dtype)
-        goes_on = (~(rollout.terminated | rollout.truncated)[:, step]).to(following.dtype)
-        delta = rollout.rewards[:, step] + gamma * alive * following - rollout.values[:, step]
-        running = delta + gamma * gae_lambda * goes_on * running
-        running = running * rollout.valid[:, step]
-        advantages[:, step] = running
-        following = rollout.values[:, step]
-    return advantages, advantages + rollout.values
-
-
-def make_loss(
-    actions: Actions,
-    options: PPOOptions,
-    cloning: Callable[..., Tensor] | None = None,
-) -> Callable[..., Any]:
-    """The loss of one learner on one minibatch; see `Population`.
-
-    Its terms: the clipped surrogate objective, the squared error of the values (clipped around
-    the old ones where asked for), and the entropy bonus. The approximate KL divergence is the
-    estimator ``mean(ratio - 1 - log ratio)`` (Schulman 2020, "Approximating KL divergence").
-
-    Args:
-        actions: what the policy decides.
-        options: see `PPOOptions`.
-        cloning: a loss to add, of the forward function and what else a minibatch has.
-    """
-
-    def mean(values: Tensor, weights: Tensor) -> Tensor:
-        return (values * weights).sum() / weights.sum().clamp(min=1.0)
-
-    def loss(
-        forward: Forward,
-        observations: Tensor,
-        taken: Tensor,
-        old_log_probs: Tensor,
-        old_values: Tensor,
-        advantages: Tensor,
-        returns: Tensor,
-        weights: Tensor,
-        *stored: Tensor,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        # First, so that the activations that add-ons see are those of the new observations.
-        kept = cloning(forward, *stored) if cloning else 0.0
-        outputs, parameters, values = forward(observations)
-        if options.normalize_advantages == "minibatch":
-            advantages = standardised(advantages, weights)
-        log_ratio = actions.log_prob(outputs, parameters, taken) - old_log_probs
-        ratio = log_ratio.exp()
-        near = ratio.clamp(1 - options.clip_range, 1 + options.clip_range)
-        policy_loss = -mean(torch.minimum(advantages * ratio, advantages * near), weights)
-        if options.clip_value is not None:
-            bound = options.clip_value
-            values = old_values + (values - old_values).clamp(-bound, bound)
-        error = returns - values
-        value_loss = mean(error * error, weights)
-        entropy = mean(actions.entropy(outputs, parameters), weights)
-        total = (
-            policy_loss
-            - options.entropy_coefficient * entropy
-            + options.value_coefficient * value_loss
-        )
-        if cloning:
-            total = total + kept
-        with torch.no_grad():
-            moved = ((ratio - 1).abs() > options.clip_range).to(ratio.dtype)
-            named = {
-                "policy_loss": policy_loss,
-                "value_loss": value_loss,
-                "entropy": entropy,
-                "approx_kl": mean(ratio - 1 - log_ratio, weights),
-                "clip_fraction": mean(moved, weights),
-            }
-        return total, named
-
-    return loss
-
-
-def standardised(advantages: Tensor, weights: Tensor) -> Tensor:
-    """Advantages [...] with mean 0 and deviation 1 where the weight is 1, as SB3 has them."""
-    count = weights.sum(dim=-1, keepdim=True)
-    mean = (advantages * weights).sum(dim=-1, keepdim=True) / count.clamp(min=1.0)
-    apart = (advantages - mean) * weights
-    variance = (apart * apart).sum(dim=-1, keepdim=True) / (count - 1).clamp(min=1.0)
-    return (advantages - mean) / (variance.sqrt() + 1e-8)
 
 
 class PPO:

@@ -1,9 +1,4 @@
-"""Stable-Baselines3's algorithms as learners: our update rules and metrics on its networks.
-
-Stable-Baselines3 collects experience and computes losses; here its optimizers are replaced by an
-update rule, and its networks get the declaration of hidden layers that unit-level rules and unit
-metrics read. A learner is one seed: Stable-Baselines3 knows of no populations.
-"""
+"""What all of Stable-Baselines3's algorithms share as learners of ours."""
 
 from __future__ import annotations
 
@@ -11,13 +6,10 @@ import abc
 import contextlib
 import functools
 import math
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import stable_baselines3 as sb3
 import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
@@ -25,29 +17,20 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor, SACPolicy
 from torch import Tensor, nn
 
-from clrl.agents.actor_critic import ACTOR_GAIN, CRITIC_GAIN
-from clrl.agents.networks import ELU, HiddenLayer, Network, Sigmoid, Swish
+from clrl.agents.networks import ELU, Sigmoid, Swish
 from clrl.agents.optim.base import compose
 from clrl.agents.optim.rule import UpdateRule, make_base
-from clrl.agents.options import (
-    MLPOptions,
-    SB3A2COptions,
-    SB3Options,
-    SB3PPOOptions,
-    SB3TD3Options,
-)
+from clrl.agents.options import MLPOptions, SB3Options
+from clrl.agents.sb3.generators import generators, load_generators
+from clrl.agents.sb3.lanes import Lanes, Watch
+from clrl.agents.sb3.view import PolicyView, Stack
 from clrl.errors import UsageError
 from clrl.options import as_keywords
 from clrl.seeding import derived_seed
 
 Array = NDArray[Any]
-Watch = Callable[[Array, Array, Array, Mapping[str, Any]], None]
-"""Takes a step's observations, rewards, ends of episodes and info; see `Lanes`."""
 
 _ACTIVATIONS: dict[str, Callable[[MLPOptions], Callable[[], nn.Module]]] = {
     "relu": lambda _: nn.ReLU,
@@ -57,8 +40,6 @@ _ACTIVATIONS: dict[str, Callable[[MLPOptions], Callable[[], nn.Module]]] = {
     "elu": lambda _: ELU,
     "swish": lambda _: Swish,
 }
-
-
 _COUNTERS = (
     "num_timesteps",
     "_episode_num",
@@ -73,171 +54,6 @@ _TRANSITION = ("observations", "next_observations", "actions", "rewards", "dones
 
 class Diverged(Exception):
     """A learner's outputs or gradients are not finite any more."""
-
-
-@contextlib.contextmanager
-def own_generators() -> Iterator[None]:
-    """Leave the process's global generators as they were.
-
-    Stable-Baselines3 seeds and draws from those of Python, NumPy and torch. A learner is made and
-    trained inside of this, so that nothing but its seed decides what it draws, and nobody else
-    notices.
-    """
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-
-
-@dataclass(frozen=True)
-class _Stack:
-    """Hidden layers in a row, as Stable-Baselines3 lays them out: linear, activation, linear, ...
-
-    Attributes:
-        part: of the network, for the tags of metrics.
-        path: the ``nn.Sequential`` that holds them.
-        output: the linear map after the last activation.
-        prefix: of the layers' names, where a part has several stacks.
-    """
-
-    part: str
-    path: str
-    output: str
-    prefix: str = ""
-
-
-class PolicyView(Network):
-    """Modules of a Stable-Baselines3 policy as one network with declared hidden layers.
-
-    The modules are the policy's own, not copies.
-
-    Args:
-        modules: name to module; parameters are named ``NAME.…``.
-        stacks: where the hidden layers are.
-        options: how the policy was made.
-        forward: runs every stack on observations.
-    """
-
-    def __init__(
-        self,
-        modules: Mapping[str, nn.Module],
-        stacks: Sequence[_Stack],
-        options: MLPOptions,
-        forward: Callable[[Tensor], None],
-    ) -> None:
-        super().__init__()
-        for name, module in modules.items():
-            self.add_module(name, module)
-        self.stacks = tuple(stacks)
-        self._options = options
-        self._forward = forward
-        self.hidden_layers = tuple(
-            layer for stack in stacks for layer in self._layers(stack, len(options.widths))
-        )
-
-    def _layers(self, stack: _Stack, depth: int) -> Iterator[HiddenLayer]:
-        place = "" if stack.part == "network" else f"{stack.part}/"
-        for i in range(depth):
-            yield HiddenLayer(
-                name=f"{place}{stack.prefix}layer_{i + 1}",
-                incoming=f"{stack.path}.{2 * i}",
-                activation=f"{stack.path}.{2 * i + 1}",
-                outgoing=stack.output if i + 1 == depth else f"{stack.path}.{2 * i + 2}",
-                function=self._options.activation,
-            )
-
-    def forward(self, observations: Tensor) -> None:
-        """Run every stack on observations [examples, ...]; its outputs are not wanted."""
-        self._forward(observations)
-
-    def part_of(self, name: str) -> str:
-        """``actor`` or ``critic``, or ``network`` where there is one; see `Network.part_of`."""
-        for stack in self.stacks:
-            if name.startswith((f"{stack.path}.", f"{stack.output}.")):
-                return stack.part
-        return self.stacks[0].part  # the spread of actions that no observation decides
-
-    def fresh(self, name: str, generator: torch.Generator) -> Tensor:
-        """A new draw of one parameter, as Stable-Baselines3 initialises it; see `Network.fresh`."""
-        shape = self.get_parameter(name).shape
-        module, _, kind = name.rpartition(".")
-        if kind == "log_std":
-            return torch.zeros(shape)
-        if self._options.init == "torch":
-            bound = 1 / math.sqrt(self.get_parameter(f"{module}.weight").shape[1])
-            return torch.empty(shape).uniform_(-bound, bound, generator=generator)
-        if kind == "bias":
-            return torch.zeros(shape)
-        gain = math.sqrt(2)
-        if any(module == stack.output for stack in self.stacks):
-            gain = ACTOR_GAIN if self.part_of(name) == "actor" else CRITIC_GAIN
-        return nn.init.orthogonal_(torch.empty(shape), gain, generator=generator)
-
-
-class Lanes(VecEnv):
-    """A Gymnasium vector environment as Stable-Baselines3 takes it.
-
-    A lane that ends is reset in the same step, so that every step is experience.
-
-    Args:
-        envs: without autoreset.
-        seeds: of the lanes, for the first reset.
-        watch: called after each step, with the observations that come next and the info of the
-            step, where ``info["task"]`` [lanes] is the task in which it was taken.
-    """
-
-    def __init__(self, envs: VectorEnv[Any, Any, Any], seeds: Sequence[int], watch: Watch) -> None:
-        self._envs = envs
-        self._first_seeds: list[int] | None = list(seeds)
-        self._watch = watch
-        super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
-
-    def reset(self) -> Array:
-        """Begin an episode in every lane; observations [lanes, ...]."""
-        observations: Array
-        observations, _ = self._envs.reset(seed=self._first_seeds)  # type: ignore[arg-type]
-        self._first_seeds = None
-        return observations
-
-    def step_async(self, actions: Array) -> None:
-        """Take the actions of the next step."""
-        self._actions = actions
-
-    def step_wait(self) -> tuple[Array, Array, Array, list[dict[str, Any]]]:
-        """Step all lanes: observations, rewards, ends of episodes, and each lane's info."""
-        observations, rewards, terminated, truncated, info = self._envs.step(self._actions)
-        ended = terminated | truncated
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        if ended.any():
-            for lane in np.flatnonzero(ended):
-                infos[lane]["terminal_observation"] = observations[lane].copy()
-                infos[lane]["TimeLimit.truncated"] = bool(truncated[lane] and not terminated[lane])
-            observations, _ = self._envs.reset(options={"reset_mask": ended})
-        self._watch(observations, rewards, ended, info)
-        return observations, np.array(rewards, np.float32), ended, infos
-
-    def close(self) -> None:
-        """Close the environments."""
-        self._envs.close()
-
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """An attribute of the vector environment, once a lane."""
-        return [getattr(self._envs, attr_name)] * self.num_envs
-
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Not to be had: lanes are no environments of their own."""
-        raise NotImplementedError
-
-    def env_method(self, method_name: str, *args: Any, **options: Any) -> list[Any]:
-        """Not to be had: lanes are no environments of their own."""
-        raise NotImplementedError
-
-    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        """No lane is wrapped."""
-        return [False] * self.num_envs
 
 
 class _Means(Logger):
@@ -269,8 +85,8 @@ class _Means(Logger):
 class Learner(abc.ABC):
     """One Stable-Baselines3 learner. To be made and trained inside `own_generators`.
 
-    It has what `clrl.training.diagnostics.Diagnostics` asks of a population, being one of a single
-    member.
+    It has what `clrl.training.diagnostics.Diagnostics` asks of a population, being one of a
+    single member.
 
     Gradients are looked at in the optimizer, before they are bounded: the algorithm itself is
     given no bound, and ``max_grad_norm`` is applied there by the same function of torch. What is
@@ -363,7 +179,7 @@ class Learner(abc.ABC):
             "gradients": self._gradients,
             "safe_parameters": self.safe_parameters,
             "losses": {name: list(sums) for name, sums in self._logger.sums.items()},
-            "generators": _generators(),
+            "generators": generators(),
             # Random actions, of the start and of epsilon-greedy policies, are drawn by the space.
             "random_actions": model.action_space.np_random.bit_generator.state,
         }
@@ -400,7 +216,7 @@ class Learner(abc.ABC):
             buffer.pos, buffer.full = state["replay"]["position"]
             for name in _TRANSITION:
                 _filled(buffer, name)[:] = state["replay"][name].numpy()
-        _load_generators(state["generators"])
+        load_generators(state["generators"])
         model.action_space.np_random.bit_generator.state = state["random_actions"]
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
@@ -463,7 +279,7 @@ class Learner(abc.ABC):
             self.network(inputs)
         return features
 
-    def _view(self, modules: Mapping[str, nn.Module], stacks: Sequence[_Stack]) -> PolicyView:
+    def _view(self, modules: Mapping[str, nn.Module], stacks: Sequence[Stack]) -> PolicyView:
         return PolicyView(modules, stacks, self._network_options, self._forward)
 
     def _optimizer(
@@ -546,7 +362,7 @@ class Learner(abc.ABC):
         """The trained modules, by name."""
 
     @abc.abstractmethod
-    def _stacks(self, depth: int) -> list[_Stack]:
+    def _stacks(self, depth: int) -> list[Stack]:
         """Where the hidden layers are, that many in a row."""
 
     @abc.abstractmethod
@@ -567,25 +383,6 @@ def _filled(buffer: Any, name: str) -> Array:
     return array if buffer.full else array[: buffer.pos]
 
 
-def _generators() -> dict[str, Any]:
-    """The process's global generators, which Stable-Baselines3 draws from, as plain values."""
-    version, numbers, spare = random.getstate()
-    kind, keys, *rest = np.random.get_state(legacy=True)
-    return {
-        "python": [version, list(numbers), spare],
-        "numpy": [kind, np.asarray(keys).tolist(), *rest],
-        "torch": torch.get_rng_state(),
-    }
-
-
-def _load_generators(state: Mapping[str, Any]) -> None:
-    version, numbers, spare = state["python"]
-    random.setstate((version, tuple(numbers), spare))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, np.array(keys, np.uint32), *rest))
-    torch.set_rng_state(state["torch"])
-
-
 def _check_finite(_module: Any, _inputs: Any, output: Tensor) -> None:
     if not output.isfinite().all():
         raise Diverged
@@ -596,172 +393,3 @@ def _learning_rate(rule: UpdateRule) -> float:
     parameter = torch.zeros(1, requires_grad=True)
     base = make_base(rule, [parameter], [torch.Generator()])
     return float(base.param_groups[0].get("lr", 0.0))
-
-
-class _OnPolicy(Learner):
-    """PPO and A2C: actor and critic side by side, one optimizer for both."""
-
-    action_spaces = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete)
-    inits = ("torch", "orthogonal")
-
-    def _policy_options(self, network: MLPOptions) -> dict[str, Any]:
-        return {
-            **super()._policy_options(network),
-            "ortho_init": network.init == "orthogonal",
-        }
-
-    def _modules(self) -> dict[str, nn.Module]:
-        return {"policy": self.model.policy}
-
-    def _stacks(self, depth: int) -> list[_Stack]:
-        inside = "policy.mlp_extractor"
-        return [
-            _Stack("actor", f"{inside}.policy_net", "policy.action_net"),
-            _Stack("critic", f"{inside}.value_net", "policy.value_net"),
-        ]
-
-    def _owners(self) -> list[tuple[Any, str, list[str]]]:
-        return [(self.model.policy, "", ["policy"])]
-
-    def _forward(self, observations: Tensor) -> None:
-        self.model.policy.get_distribution(observations)
-        self.model.policy.predict_values(observations)
-
-
-class PPO(_OnPolicy):
-    """Stable-Baselines3's PPO; see `Learner`."""
-
-    algorithm = sb3.PPO
-
-    def _settings(self, options: SB3PPOOptions, actions: spaces.Space[Any]) -> dict[str, Any]:
-        size = options.num_envs * options.n_steps
-        if size % options.batch_size:
-            raise UsageError(
-                f"agent.batch_size: expected a divisor of num_envs * n_steps ({size}), "
-                f"got {options.batch_size}"
-            )
-        if options.normalize_advantage and options.batch_size == 1:
-            raise UsageError("agent.batch_size: expected at least 2 to normalize advantages, got 1")
-        return super()._settings(options, actions)
-
-
-class A2C(_OnPolicy):
-    """Stable-Baselines3's A2C; see `Learner`."""
-
-    algorithm = sb3.A2C
-
-    def _settings(self, options: SB3A2COptions, actions: spaces.Space[Any]) -> dict[str, Any]:
-        if options.normalize_advantage and options.num_envs * options.n_steps == 1:
-            raise UsageError("agent.n_steps: expected at least 2 to normalize advantages, got 1")
-        return super()._settings(options, actions)
-
-
-class DQN(Learner):
-    """Stable-Baselines3's DQN, its Q network being the part ``network``; see `Learner`."""
-
-    algorithm = sb3.DQN
-    action_spaces = (spaces.Discrete,)
-
-    def _modules(self) -> dict[str, nn.Module]:
-        return {"q_net": self.model.q_net}
-
-    def _stacks(self, depth: int) -> list[_Stack]:
-        return [_Stack("network", "q_net.q_net", f"q_net.q_net.{2 * depth}")]
-
-    def _owners(self) -> list[tuple[Any, str, list[str]]]:
-        return [(self.model.policy, "", ["q_net"])]
-
-    def _forward(self, observations: Tensor) -> None:
-        self.model.q_net(observations)
-
-
-class _TwinCritics(Learner):
-    """SAC and TD3: an actor and two critics, an optimizer for the one and one for both others."""
-
-    action_spaces = (spaces.Box,)
-
-    def _modules(self) -> dict[str, nn.Module]:
-        return {"actor": self.model.actor, "critic": self.model.critic}
-
-    def _stacks(self, depth: int) -> list[_Stack]:
-        return [
-            self._actor(depth),
-            *(
-                _Stack("critic", f"critic.qf{i}", f"critic.qf{i}.{2 * depth}", f"q{i + 1}_")
-                for i in range(2)
-            ),
-        ]
-
-    @abc.abstractmethod
-    def _actor(self, depth: int) -> _Stack:
-        """Where the actor's hidden layers are."""
-
-    def _owners(self) -> list[tuple[Any, str, list[str]]]:
-        return [(getattr(self.model, part), part, [part]) for part in ("actor", "critic")]
-
-    def _forward(self, observations: Tensor) -> None:
-        self.model.critic(observations, self.model.actor(observations, deterministic=True))
-
-
-class _JoinedActor(Actor):
-    """SAC's actor with mean and spread of actions from one linear map.
-
-    Stable-Baselines3 has a map for each, so that a hidden unit has two sets of outgoing
-    weights. Here they are the rows of one; they start from the same numbers and compute the
-    same.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        two: list[Any] = [self.mu, self.log_std]
-        del self.mu, self.log_std
-        inputs, outputs = two[0].in_features, sum(one.out_features for one in two)
-        self.heads = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
-        with torch.no_grad():
-            self.heads.weight.copy_(torch.cat([one.weight for one in two]))
-            self.heads.bias.copy_(torch.cat([one.bias for one in two]))
-
-    def get_action_dist_params(self, obs: Any) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Mean and bounded logarithm of the spread, [examples, actions] each."""
-        latent = self.latent_pi(self.extract_features(obs, self.features_extractor))
-        mean, log_std = self.heads(latent).chunk(2, dim=-1)
-        return mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX), {}
-
-
-class _JoinedPolicy(SACPolicy):
-    def make_actor(self, features_extractor: Any = None) -> Actor:
-        options = self._update_features_extractor(self.actor_kwargs, features_extractor)
-        return _JoinedActor(**options).to(self.device)
-
-
-class SAC(_TwinCritics):
-    """Stable-Baselines3's SAC; see `Learner`.
-
-    The entropy coefficient, where it is learned, stays with torch's Adam at the rule's step size.
-    """
-
-    algorithm = sb3.SAC
-    policy = _JoinedPolicy
-
-    def _actor(self, depth: int) -> _Stack:
-        return _Stack("actor", "actor.latent_pi", "actor.heads")
-
-
-class TD3(_TwinCritics):
-    """Stable-Baselines3's TD3; see `Learner`."""
-
-    algorithm = sb3.TD3
-
-    def _settings(self, options: SB3TD3Options, actions: spaces.Space[Any]) -> dict[str, Any]:
-        settings = super()._settings(options, actions)
-        spread = settings.pop("action_noise")
-        size = actions.shape or ()
-        if spread:
-            settings["action_noise"] = NormalActionNoise(np.zeros(size), np.full(size, spread))
-        return settings
-
-    def _actor(self, depth: int) -> _Stack:
-        return _Stack("actor", "actor.mu", f"actor.mu.{2 * depth}")
-
-    def _forward(self, observations: Tensor) -> None:
-        self.model.critic(observations, self.model.actor(observations))
