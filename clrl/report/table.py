@@ -17,7 +17,7 @@ from rich.text import Text
 
 from clrl.report.aggregate import bootstrap_interval, mean
 from clrl.report.outcomes import average_online
-from clrl.report.results import Column, columns
+from clrl.report.runs import Column, columns
 from clrl.storage import record
 
 WIDTH = 100

@@ -20,6 +20,7 @@ from clrl.errors import UsageError
 from clrl.report import drawing
 from clrl.report.analysis import studies
 from clrl.report.export import COLUMNS, write
+from clrl.report.panels import panels_of
 from clrl.report.results import read
 
 MOST = ("html", "png", "csv", "parquet", "json", "latex")
@@ -121,11 +122,11 @@ def test_every_format(suite_folder: Path, tmp_path: Path) -> None:
 def test_fonts_are_embedded_in_figures(suite_folder: Path, tmp_path: Path) -> None:
     (study, *_) = studies(read(suite_folder))
     look = drawing.styles([method.label for method in study.methods])
-    drawing.save(drawing.panels(study, look)[0], tmp_path / "curves.pdf", look)
+    drawing.save(panels_of(study, look)[0], tmp_path / "curves.pdf", look)
     data = (tmp_path / "curves.pdf").read_bytes()
     # TrueType outlines within the file; no Type 3 fonts, which publishers refuse.
     assert b"/FontFile2" in data and b"/Type3" not in data
-    drawing.save(drawing.panels(study, look)[0], tmp_path / "again.pdf", look)
+    drawing.save(panels_of(study, look)[0], tmp_path / "again.pdf", look)
     assert (tmp_path / "again.pdf").read_bytes() == data
 
 

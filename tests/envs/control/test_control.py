@@ -24,7 +24,7 @@ from clrl.envs.nonstationary import NonStationary, NonStationaryVector
 from clrl.errors import UsageError
 from clrl.registry import Entry
 
-DOCS = Path(__file__).parents[2] / "docs" / "environments.md"
+DOCS = Path(__file__).parents[3] / "docs" / "environments.md"
 NAMES = sorted(control.BENCHMARKS)
 SHORT = {
     name: {"period" if name == "DriftingCartPole" else "task_length": 40, "max_episode_steps": 30}
