@@ -53,7 +53,7 @@ soak: $(READY)
 
 launchers: $(READY)
 	@$(PIP) install -q -c constraints.txt -e '.[ray,slurm]'
-	@$(BIN)/python -m pytest -m 'slow or not slow' tests/clrl/test_launchers.py
+	@$(BIN)/python -m pytest -m 'slow or not slow' tests/clrl/launch/test_launchers.py
 
 gallery: $(READY)
 	@$(BIN)/python docs/gallery.py runs

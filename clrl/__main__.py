@@ -2,7 +2,7 @@
 
 import sys
 
-from clrl.cli import main
+from clrl.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

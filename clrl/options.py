@@ -1,7 +1,7 @@
 """Types for options: what a setting may be, written where the setting is declared.
 
 Options are fields of frozen dataclasses. A field's type says which values are allowed;
-`clrl.config` checks values against it and reports what was expected.
+`clrl.settings.config` checks values against it and reports what was expected.
 """
 
 from __future__ import annotations

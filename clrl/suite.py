@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from clrl import record, sweep
-from clrl.checkpoint import Keeping
-from clrl.config import (
+from clrl.envs.benchmarks import BENCHMARKS
+from clrl.errors import UsageError
+from clrl.launch.crew import Crew
+from clrl.launch.jobs import Job, share_out
+from clrl.launch.plan import MARKER, claimed, mark, remaining
+from clrl.launch.progress import shown
+from clrl.launch.supervisor import Failure, Supervisor
+from clrl.registry import plug_ins_refused
+from clrl.settings import sweep
+from clrl.settings.config import (
     SETTINGS,
     Choice,
     RunConfig,
@@ -28,15 +35,9 @@ from clrl.config import (
     short_name,
     to_dict,
 )
-from clrl.envs.benchmarks import BENCHMARKS
-from clrl.errors import UsageError
-from clrl.launch.crew import Crew
-from clrl.launch.jobs import Job, share_out
-from clrl.launch.plan import MARKER, claimed, mark, remaining
-from clrl.launch.progress import shown
-from clrl.launch.supervisor import Failure, Supervisor
-from clrl.registry import plug_ins_refused
-from clrl.values import Place, known_keys, mapping, parse_seeds, show, suggestion
+from clrl.settings.values import Place, known_keys, mapping, parse_seeds, show, suggestion
+from clrl.storage import record
+from clrl.storage.checkpoint import Keeping
 
 if TYPE_CHECKING:
     from rich.console import Console

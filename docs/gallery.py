@@ -20,13 +20,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from clrl import arguments, suite
+from clrl import suite
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
+from clrl.cli import arguments
 from clrl.envs.benchmarks import BENCHMARKS
 from clrl.registry import Entry
 from clrl.report import drawing, page
 from clrl.report.analysis import studies
+from clrl.report.panels import panels_of
 from clrl.report.results import read
 from clrl.report.verdict import of_study
 
@@ -57,9 +59,9 @@ def draw(runs: Path) -> None:
             outcomes[name] = {}
             for study in found:
                 shown = {method.label: look[method.label] for method in study.methods}
-                panels = drawing.panels(study, look)
-                if panels:
-                    drawing.save(panels[0], FOLDER / f"{name}-{study.benchmark}.png", shown)
+                drawn = panels_of(study, look)
+                if drawn:
+                    drawing.save(drawn[0], FOLDER / f"{name}-{study.benchmark}.png", shown)
                     outcomes[name][study.benchmark] = of_study(study)
     OUTCOMES.write_text(json.dumps(outcomes, indent=1, ensure_ascii=False) + "\n")
 

@@ -41,7 +41,7 @@ def test_environments_page_runs_from_top_to_bottom(
 
 def test_ppo_page_plots_the_short_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["suite", "offset-cartpole-short", "--steps", "1600", "--seeds", "0-1"]
-    start = "import sys, clrl.cli; sys.exit(clrl.cli.main())"
+    start = "import sys; from clrl.cli.main import main; sys.exit(main())"
     subprocess.run([sys.executable, "-P", "-c", start, *words], cwd=tmp_path, check=True)
     run(blocks((ROOT / "docs" / "ppo.md").read_text()), tmp_path, monkeypatch)
     assert (tmp_path / "offset-cartpole-returns.png").read_bytes().startswith(b"\x89PNG")
@@ -57,7 +57,7 @@ def test_your_optimizer_runs_from_top_to_bottom(
         named = re.match(r"# (\S+\.\w+)\n", block)
         if named:
             (tmp_path / named[1]).write_text(block)
-    start = "import sys, clrl.cli; sys.exit(clrl.cli.main())"
+    start = "import sys; from clrl.cli.main import main; sys.exit(main())"
     for kind, block in found:
         if kind == "sh":
             words = shlex.split(block)

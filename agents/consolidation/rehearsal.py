@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from clrl.agents.actor_critic import Actions
+from clrl.agents.actions import Actions
 from clrl.agents.consolidation.base import Examples, Learners, Method
 from clrl.agents.consolidation.options import CloningOptions, RehearsalOptions
 from clrl.agents.population import Forward

@@ -24,11 +24,11 @@ from rich.table import Table
 
 from clrl.agents.device import CPU, device_of
 from clrl.bench.timing import add_time
-from clrl.config import RunConfig, resolve
-from clrl.control import ControlTraining
 from clrl.launch import process
-from clrl.record import Recorder
-from clrl.values import Place
+from clrl.settings.config import RunConfig, resolve
+from clrl.settings.values import Place
+from clrl.storage.record import Recorder
+from clrl.training.control import ControlTraining
 
 ROLLOUT = 2048
 """Steps of one learner between two updates."""

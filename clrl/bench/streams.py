@@ -24,12 +24,12 @@ import torch
 from rich.console import Console
 
 from clrl.bench.timing import add_time
-from clrl.config import RunConfig, resolve
 from clrl.envs.streams.data import mnist, mnist_files
 from clrl.launch import process
-from clrl.record import Recorder
-from clrl.train import Training
-from clrl.values import Place
+from clrl.settings.config import RunConfig, resolve
+from clrl.settings.values import Place
+from clrl.storage.record import Recorder
+from clrl.training.streams import Training
 
 MEMBERS = 4
 ROUNDS = {"upgd": 3, "sgd": 9, "adam": 5}

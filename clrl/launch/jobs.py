@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clrl.config import RunConfig
+from clrl.settings.config import RunConfig
 
 
 @dataclass(frozen=True)

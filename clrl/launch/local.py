@@ -15,10 +15,10 @@ from multiprocessing import connection
 from multiprocessing.reduction import send_handle
 from typing import Any, cast
 
-from clrl.attempt import STOPPING
 from clrl.launch.crew import Gone
 from clrl.launch.worker import cause
-from clrl.provenance import THREADS
+from clrl.storage.provenance import THREADS
+from clrl.training.attempt import STOPPING
 
 COMMAND = (sys.executable, "-P", "-m", "clrl.launch.worker")
 """What is started as a worker; the number of its connection is appended."""

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from clrl.checkpoint import Keeping
 from clrl.options import PositiveFloat, PositiveInt
+from clrl.storage.checkpoint import Keeping
 
 _WHOLE = {"metavar": "WHOLE"}
 _NAME = {"metavar": "NAME"}

@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clrl import checkpoint, files, record
-from clrl.config import RunConfig, config_hash, differences, to_dict
 from clrl.errors import UsageError
 from clrl.launch.jobs import Job
-from clrl.provenance import changes, provenance
+from clrl.settings.config import RunConfig, config_hash, differences, to_dict
+from clrl.storage import checkpoint, files, record
+from clrl.storage.provenance import changes, provenance
 
 MARKER = "suite.yaml"
 """The file by which a folder is known as a suite's."""

@@ -7,7 +7,7 @@ import ctypes
 import resource
 import sys
 
-from clrl.provenance import THREADS
+from clrl.storage.provenance import THREADS
 
 # glibc's names for what `mallopt` sets (malloc.h).
 _TRIM_THRESHOLD = -1

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from clrl.launch.jobs import Job
-from clrl.online import Latest
+from clrl.training.online import Latest
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

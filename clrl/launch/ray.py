@@ -20,12 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clrl import checkpoint, files
 from clrl.errors import UsageError
 from clrl.launch.crew import Gone
 from clrl.launch.local import LocalCrew, default_workers
-from clrl.provenance import PACKAGES, Provenance, provenance
-from clrl.record import EVENTS, METRICS
+from clrl.storage import checkpoint, files
+from clrl.storage.provenance import PACKAGES, Provenance, provenance
+from clrl.storage.record import EVENTS, METRICS
 
 _REACH = 5.0  # seconds in which an address has to answer
 _LISTEN = 1.0  # seconds for which an actor waits for something to pass on

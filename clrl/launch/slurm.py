@@ -19,11 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clrl import files
 from clrl.errors import UsageError
 from clrl.launch.crew import Gone
 from clrl.launch.local import LocalCrew, LocalWorker
 from clrl.launch.options import SlurmOptions
+from clrl.storage import files
 
 FOLDER = ".jobs"
 """Where, in the suite's folder, jobs keep their scripts, logs and messages."""

@@ -32,13 +32,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from clrl.agents.options import SB3Options
-from clrl.attempt import STOPPING, Attempt, Preempted
-from clrl.checkpoint import Keeping
-from clrl.config import RunConfig, resolve
 from clrl.errors import StorageError, UsageError
 from clrl.launch.process import set_up
-from clrl.online import Latest
-from clrl.values import Place
+from clrl.settings.config import RunConfig, resolve
+from clrl.settings.values import Place
+from clrl.storage.checkpoint import Keeping
+from clrl.training.attempt import STOPPING, Attempt, Preempted
+from clrl.training.online import Latest
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _MEASURED = 3.0  # seconds of training from which a rate is taken
@@ -166,13 +166,13 @@ def _serve(connection: Connection, trainer: Trainer, kind: str, plain: Any, *mor
 
 
 class _Torch:
-    """Trains with `clrl.train`, on one thread."""
+    """Trains with `clrl.training.dispatch`, on one thread."""
 
     def __init__(self) -> None:
         set_up()
-        from clrl import train  # loads torch
+        from clrl.training import dispatch  # loads torch
 
-        self._train = train
+        self._train = dispatch
 
     def prepare(self, config: RunConfig) -> None:
         self._train.prepare(config)

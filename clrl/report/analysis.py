@@ -30,7 +30,8 @@ from clrl.report.aggregate import (
     ranks,
     stratified_interval,
 )
-from clrl.report.results import Grid, Performance, Results, Run
+from clrl.report.results import Results
+from clrl.report.runs import Grid, Performance, Run
 
 Array = NDArray[np.float64]
 Of = Callable[[Run], float]

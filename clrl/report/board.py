@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clrl import record
-from clrl.config import flat, short_name
 from clrl.report.aggregate import bootstrap_interval
 from clrl.report.outcomes import average_online
+from clrl.settings.config import flat, short_name
+from clrl.storage import record
 
 FOLDER = ".tensorboard"
 """Where the means are, in a suite's folder; no label begins with a dot."""

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from clrl import files, record
 from clrl.errors import UsageError
 from clrl.report import Format, drawing, outcomes, page, verdict
 from clrl.report.aggregate import interquartile_mean, median
 from clrl.report.analysis import Estimate, Method, Study, overall, studies
-from clrl.report.results import Column, Results, Run, columns, read
+from clrl.report.panels import panels_of
+from clrl.report.results import Results, read
+from clrl.report.runs import Column, Run, columns
+from clrl.storage import files, record
 
 FOLDER = "report"
 """Where a report goes, within the folder that it is about."""
@@ -65,7 +67,7 @@ def _figures(ending: str) -> Callable[[Results, list[Study], Path], Path]:
         look = drawing.styles(page.labels(results, found))
         for study in found:
             shown = {method.label: look[method.label] for method in study.methods}
-            for panel in drawing.panels(study, look):
+            for panel in panels_of(study, look):
                 path = folder / f"{study.benchmark}-{panel.name}{ending}"
                 drawing.save(panel, path, shown)
         return folder

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clrl import record
 from clrl.metrics.continual import learning_accuracy, retained_accuracy
 from clrl.report.aggregate import bootstrap_interval, mean
+from clrl.storage import record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure

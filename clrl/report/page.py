@@ -14,6 +14,7 @@ from clrl import __version__
 from clrl.report import drawing, verdict
 from clrl.report.aggregate import Ranking, interquartile_mean, median
 from clrl.report.analysis import Estimate, Method, Study, overall
+from clrl.report.panels import panels_of
 from clrl.report.results import Results
 
 
@@ -82,7 +83,7 @@ def _section(study: Study, look: dict[str, drawing.Style], index: int) -> dict[s
             "section": panel.section,
             "svg": Markup(drawing.svg(panel, f"p{index}-{place}-")),
         }
-        for place, panel in enumerate(drawing.panels(study, look))
+        for place, panel in enumerate(panels_of(study, look))
     ]
     return {
         "label": study.benchmark,

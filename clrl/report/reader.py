@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from clrl.report.results import Run, Work, read_run
+from clrl.report.runs import Run, Work, read_run
 
 
 def read_runs(work: Sequence[Work], processes: int) -> list[Run]:

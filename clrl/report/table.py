@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from clrl import record
 from clrl.report.aggregate import bootstrap_interval, mean
 from clrl.report.outcomes import average_online
-from clrl.report.results import Column, columns
+from clrl.report.runs import Column, columns
+from clrl.storage import record
 
 WIDTH = 100
 """Columns of the table where there is no terminal."""

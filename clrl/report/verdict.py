@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from clrl.report.analysis import Estimate, Method, Study
-from clrl.report.results import Results, Run
+from clrl.report.results import Results
+from clrl.report.runs import Run
 
 
 def number(value: float, percent: bool = False, signed: bool = False) -> str:

@@ -12,13 +12,14 @@ import pytest
 import yaml
 from rich.console import Console
 
-from clrl import record, suite
+from clrl import suite
 from clrl.agents.optim.options import AdamOptions
-from clrl.checkpoint import Keeping
-from clrl.config import resolve
 from clrl.errors import UsageError
 from clrl.launch.local import LocalCrew
-from clrl.values import Place
+from clrl.settings.config import resolve
+from clrl.settings.values import Place
+from clrl.storage import record
+from clrl.storage.checkpoint import Keeping
 
 SMALL = """
 description: Two learners.
@@ -243,7 +244,7 @@ STAND_IN = """
 import sys
 from multiprocessing.connection import Connection
 from clrl.launch.worker import main
-from clrl.record import Recorder
+from clrl.storage.record import Recorder
 
 class StandIn:
     def prepare(self, config):

@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from clrl import record
+from clrl.storage import record
 
-CLRL = [sys.executable, "-P", "-c", "import sys; from clrl.cli import main; sys.exit(main())"]
+CLRL = [sys.executable, "-P", "-c", "import sys; from clrl.cli.main import main; sys.exit(main())"]
 HERE = Path(__file__).parent
 SMALL: dict[str, Any] = {
     "benchmarks": {

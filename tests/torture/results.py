@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from clrl import checkpoint, record
+from clrl.storage import checkpoint, record
 
 
 def digest(value: Any) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 import command
 import results
 
-from clrl import record
+from clrl.storage import record
 
 STEPS = 20_000
 """Of each learner: a suite takes minutes, so that one launcher sees many deaths."""

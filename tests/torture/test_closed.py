@@ -15,8 +15,8 @@ import pytest
 import torch
 import yaml
 
-from clrl import checkpoint, record
-from clrl.cli import main
+from clrl.cli.main import main
+from clrl.storage import checkpoint, record
 
 TAGS = ["!!python/object/apply:os.mkdir", "!!python/object/new:os.mkdir", "!!python/name:os.mkdir"]
 

@@ -10,8 +10,9 @@ import pytest
 import results
 import torture
 
-from clrl import checkpoint, train
-from clrl.attempt import Attempt
+from clrl.storage import checkpoint
+from clrl.training import dispatch
+from clrl.training.attempt import Attempt
 
 CASES = ["upgd", "continual-backprop", "ppo-cartpole", "sb3-sac"]
 
@@ -31,7 +32,7 @@ def test_a_hundred_flipped_bits_and_cuts(name: str, tmp_path: Path) -> None:
     """Of the newest one, and one time in ten of both."""
     draw = random.Random(name)
     whole = torture.Case(torture.CASES[name], tmp_path / "whole")
-    train.prepare(whole.config)
+    dispatch.prepare(whole.config)
     for folder in whole.folders.values():
         folder.mkdir(parents=True)
     assert attempt(whole) == []

@@ -14,8 +14,8 @@ import command
 import pytest
 import results
 
-from clrl import record
-from clrl.record import METRICS
+from clrl.storage import record
+from clrl.storage.record import METRICS
 
 
 @pytest.fixture(scope="module")

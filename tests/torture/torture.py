@@ -26,12 +26,13 @@ from typing import Any
 import kills
 import results
 
-from clrl import checkpoint, record, train
-from clrl.attempt import STOPPING, Attempt, Preempted
-from clrl.checkpoint import Keeping
-from clrl.config import RunConfig, config_hash, resolve, to_dict
 from clrl.launch.process import set_up
-from clrl.values import Place
+from clrl.settings.config import RunConfig, config_hash, resolve, to_dict
+from clrl.settings.values import Place
+from clrl.storage import checkpoint, record
+from clrl.storage.checkpoint import Keeping
+from clrl.training import dispatch
+from clrl.training.attempt import STOPPING, Attempt, Preempted
 
 STREAM: dict[str, Any] = {
     "benchmark": {"name": "permuted-digits", "task_length": 300},
@@ -190,7 +191,7 @@ def torture(name: str, count: int, draw: random.Random, scratch: Path) -> str:
         AssertionError: a run ended otherwise than the uninterrupted one.
     """
     start = time.monotonic()
-    train.prepare(Case(CASES[name], scratch).config)
+    dispatch.prepare(Case(CASES[name], scratch).config)
     first = Case(CASES[name], scratch / "uninterrupted")
     took = time.monotonic()
     assert first.attempt(lambda _: None) == 0

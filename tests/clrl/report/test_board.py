@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clrl import record
-from clrl.cli import main
+from clrl.cli.main import main
 from clrl.report import board
+from clrl.storage import record
 
-CODE = "import sys; from clrl.cli import main; sys.exit(main())"
+CODE = "import sys; from clrl.cli.main import main; sys.exit(main())"
 VALUES = {  # learner -> seed -> online accuracy at steps 10, 20, 30
     "adam": {0: [0.5, 0.25, 0.125], 1: [0.75, 0.5], 2: [1.0, 0.75, 0.625]},
     "sgd": {0: [0.5, 0.5, 0.5]},

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clrl import cli
+from clrl.cli.main import main
 from clrl.errors import UsageError
 from clrl.report import drawing
 from clrl.report.analysis import studies
 from clrl.report.export import COLUMNS, write
+from clrl.report.panels import panels_of
 from clrl.report.results import read
 
 MOST = ("html", "png", "csv", "parquet", "json", "latex")
@@ -121,11 +122,11 @@ def test_every_format(suite_folder: Path, tmp_path: Path) -> None:
 def test_fonts_are_embedded_in_figures(suite_folder: Path, tmp_path: Path) -> None:
     (study, *_) = studies(read(suite_folder))
     look = drawing.styles([method.label for method in study.methods])
-    drawing.save(drawing.panels(study, look)[0], tmp_path / "curves.pdf", look)
+    drawing.save(panels_of(study, look)[0], tmp_path / "curves.pdf", look)
     data = (tmp_path / "curves.pdf").read_bytes()
     # TrueType outlines within the file; no Type 3 fonts, which publishers refuse.
     assert b"/FontFile2" in data and b"/Type3" not in data
-    drawing.save(drawing.panels(study, look)[0], tmp_path / "again.pdf", look)
+    drawing.save(panels_of(study, look)[0], tmp_path / "again.pdf", look)
     assert (tmp_path / "again.pdf").read_bytes() == data
 
 
@@ -185,10 +186,10 @@ def test_the_same_folder_gives_the_same_page(suite_folder: Path) -> None:
 
 
 def test_mistakes(tmp_path: Path, suite_folder: Path, capsys) -> None:
-    assert cli.main(["report", str(tmp_path / "none")]) == 2
+    assert main(["report", str(tmp_path / "none")]) == 2
     assert "there is no such folder" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
-    assert cli.main(["report", str(suite_folder), "--format", "docx"]) == 2
+    assert main(["report", str(suite_folder), "--format", "docx"]) == 2
     assert "html" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="--out .*cannot write there"):
@@ -196,7 +197,7 @@ def test_mistakes(tmp_path: Path, suite_folder: Path, capsys) -> None:
 
 
 def test_the_command_prints_what_it_wrote(suite_folder: Path, capsys) -> None:
-    assert cli.main(["report", str(suite_folder), "--format", "json", "latex"]) == 0
+    assert main(["report", str(suite_folder), "--format", "json", "latex"]) == 0
     folder = suite_folder / "report"
     assert capsys.readouterr().out.split() == [
         str(folder / "report.json"),
@@ -215,7 +216,7 @@ def test_parquet_without_pyarrow_is_one_line(suite_folder: Path, monkeypatch, ca
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    assert cli.main(["report", str(suite_folder), "--format", "parquet"]) == 2
+    assert main(["report", str(suite_folder), "--format", "parquet"]) == 2
     assert "pip install pyarrow" in capsys.readouterr().err
 
 

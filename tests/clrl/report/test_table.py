@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from clrl import record
-from clrl.report.results import Column
+from clrl.report.runs import Column
 from clrl.report.table import Figure, print_tables, summary
+from clrl.storage import record
 
 DEAD = "plasticity/network/dead_units"
 

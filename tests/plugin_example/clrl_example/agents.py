@@ -12,9 +12,9 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from clrl.agents.actor_critic import MakeNetwork
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.population import Forward, Population
+from clrl.agents.ppo.actor_critic import MakeNetwork
 from clrl.options import Fraction, PositiveInt
 from clrl.seeding import derived_seed, numpy_generator
 
@@ -45,7 +45,7 @@ def loss(
 
 
 class Reinforce:
-    """One policy gradient step after every rollout; see `clrl.control.ControlTraining`."""
+    """One policy gradient step after every rollout; see `clrl.training.control.ControlTraining`."""
 
     Options = ReinforceOptions
 

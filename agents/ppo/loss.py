@@ -1,0 +1,81 @@
+"""What proximal policy optimization minimises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clrl.agents.actions import Actions
+from clrl.agents.options import PPOOptions
+from clrl.agents.population import Forward
+from clrl.agents.ppo.rollout import standardised
+
+
+def make_loss(
+    actions: Actions,
+    options: PPOOptions,
+    cloning: Callable[..., Tensor] | None = None,
+) -> Callable[..., Any]:
+    """The loss of one learner on one minibatch; see `Population`.
+
+    Its terms: the clipped surrogate objective, the squared error of the values (clipped around
+    the old ones where asked for), and the entropy bonus. The approximate KL divergence is the
+    estimator ``mean(ratio - 1 - log ratio)`` (Schulman 2020, "Approximating KL divergence").
+
+    Args:
+        actions: what the policy decides.
+        options: see `PPOOptions`.
+        cloning: a loss to add, of the forward function and what else a minibatch has.
+    """
+
+    def mean(values: Tensor, weights: Tensor) -> Tensor:
+        return (values * weights).sum() / weights.sum().clamp(min=1.0)
+
+    def loss(
+        forward: Forward,
+        observations: Tensor,
+        taken: Tensor,
+        old_log_probs: Tensor,
+        old_values: Tensor,
+        advantages: Tensor,
+        returns: Tensor,
+        weights: Tensor,
+        *stored: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        # First, so that the activations that add-ons see are those of the new observations.
+        kept = cloning(forward, *stored) if cloning else 0.0
+        outputs, parameters, values = forward(observations)
+        if options.normalize_advantages == "minibatch":
+            advantages = standardised(advantages, weights)
+        log_ratio = actions.log_prob(outputs, parameters, taken) - old_log_probs
+        ratio = log_ratio.exp()
+        near = ratio.clamp(1 - options.clip_range, 1 + options.clip_range)
+        policy_loss = -mean(torch.minimum(advantages * ratio, advantages * near), weights)
+        if options.clip_value is not None:
+            bound = options.clip_value
+            values = old_values + (values - old_values).clamp(-bound, bound)
+        error = returns - values
+        value_loss = mean(error * error, weights)
+        entropy = mean(actions.entropy(outputs, parameters), weights)
+        total = (
+            policy_loss
+            - options.entropy_coefficient * entropy
+            + options.value_coefficient * value_loss
+        )
+        if cloning:
+            total = total + kept
+        with torch.no_grad():
+            moved = ((ratio - 1).abs() > options.clip_range).to(ratio.dtype)
+            named = {
+                "policy_loss": policy_loss,
+                "value_loss": value_loss,
+                "entropy": entropy,
+                "approx_kl": mean(ratio - 1 - log_ratio, weights),
+                "clip_fraction": mean(moved, weights),
+            }
+        return total, named
+
+    return loss

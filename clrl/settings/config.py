@@ -1,0 +1,322 @@
+"""The configuration of a run: from what a user wrote to typed, complete settings.
+
+What a user writes (YAML or command line) is a mapping that holds only what differs from
+the defaults. `resolve` turns it into a `RunConfig`, in which every choice has its options
+dataclass; `to_dict` turns that back into plain data that resolves to the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clrl.agents.consolidation.table import CONSOLIDATION
+from clrl.agents.optim.table import ADDONS, OPTIMIZERS
+from clrl.agents.table import AGENTS, NETWORKS
+from clrl.envs.benchmarks import BENCHMARKS
+from clrl.errors import UsageError
+from clrl.options import PositiveInt
+from clrl.registry import Table
+from clrl.settings.values import Place, build, check, known_keys, mapping, show
+
+DEFAULTS = {
+    "benchmark": "permuted-digits",
+    "agent": "supervised",
+    "network": "mlp",
+    "optimizer": "sgd",
+}
+"""What is chosen where nothing is said."""
+
+_LISTS = {"add-on": ("addons", "add-ons"), "consolidation": ("consolidation", "methods")}
+"""Of the tables that a list is chosen from: its key, and what to call its items."""
+
+SETTINGS = ("steps", "log_every", "chunk_size")
+"""The settings of a run that are plain numbers."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One entry of a table, with its options.
+
+    Attributes:
+        name: the entry's name, or ``package.module:Name``.
+        options: an instance of the entry's options dataclass.
+    """
+
+    name: str
+    options: Any
+
+    @property
+    def short_name(self) -> str:
+        """The name without the module of a plug-in."""
+        return short_name(self.name)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run, except its seed.
+
+    Attributes:
+        benchmark: where examples come from.
+        agent: what is learned, and how it is trained.
+        network: what learns.
+        optimizer: the base update rule.
+        addons: what is done around the base rule, in this order.
+        consolidation: methods against forgetting; naming one tells the learner when a task ends.
+        steps: examples that each learner sees.
+        log_every: examples between two lines of ``metrics.jsonl``.
+        chunk_size: members stepped together; None leaves it to the engine. It changes
+            the speed and never the results.
+    """
+
+    benchmark: Choice
+    agent: Choice
+    network: Choice
+    optimizer: Choice
+    addons: tuple[Choice, ...] = ()
+    consolidation: tuple[Choice, ...] = ()
+    steps: PositiveInt = 100_000
+    log_every: PositiveInt = 1_000
+    chunk_size: PositiveInt | None = None
+
+
+def resolve(raw: Mapping[str, Any], place: Place) -> RunConfig:
+    """Complete and check a run's configuration.
+
+    Args:
+        raw: any of RunConfig's fields. A choice is a name, or a mapping with ``name`` and
+            options; ``addons`` and ``consolidation`` are lists of such. Where an optimizer is
+            expected, an add-on's name stands for that add-on over ``base`` (default ``sgd``),
+            with the options of both side by side.
+        place: where it was written.
+
+    Raises:
+        UsageError: an unknown name or key, or a value of the wrong type.
+    """
+    known_keys(raw, [field.name for field in dataclasses.fields(RunConfig)], place)
+    optimizer, addons = resolve_optimizer(raw, place)
+    return RunConfig(
+        benchmark=choose(BENCHMARKS, raw.get("benchmark"), place.at("benchmark")),
+        agent=choose(AGENTS, raw.get("agent"), place.at("agent")),
+        network=choose(NETWORKS, raw.get("network"), place.at("network")),
+        optimizer=optimizer,
+        addons=addons,
+        consolidation=choose_all(CONSOLIDATION, raw.get("consolidation"), place),
+        **check_settings(raw, place),
+    )
+
+
+def check_settings(raw: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """The plain numbers of a run that ``raw`` gives, checked against `RunConfig`'s types.
+
+    Raises:
+        UsageError: a value of the wrong type.
+    """
+    hints = typing.get_type_hints(RunConfig, include_extras=True)
+    return {name: check(hints[name], raw[name], place.at(name)) for name in SETTINGS if name in raw}
+
+
+def choose(table: Table, raw: Any, place: Place) -> Choice:
+    """Resolve one choice from a table.
+
+    Args:
+        table: where names are looked up.
+        raw: a name, a mapping with ``name`` and options, or None for the default.
+        place: where it was written.
+
+    Raises:
+        UsageError: an unknown name, an unknown option or a value of the wrong type.
+    """
+    name, options = split_choice(DEFAULTS[table.kind] if raw is None else raw, place)
+    return _choice(table, name, options, place)
+
+
+def resolve_optimizer(raw: Mapping[str, Any], place: Place) -> tuple[Choice, tuple[Choice, ...]]:
+    """Resolve the update rule: the base optimizer and its add-ons.
+
+    Args:
+        raw: a mapping with ``optimizer`` and ``addons``, both optional.
+        place: where the mapping was written.
+
+    Raises:
+        UsageError: as `choose`, or an add-on given twice.
+    """
+    chosen = raw.get("optimizer")
+    at = place.at("optimizer")
+    name, options = split_choice(DEFAULTS["optimizer"] if chosen is None else chosen, at)
+    if is_addon(name):
+        base, first = _over_base(name, options, at)
+        addons = [first]
+    else:
+        base, addons = _choice(update_rules(), name, options, at), []
+    return base, choose_all(ADDONS, raw.get("addons"), place, addons)
+
+
+def choose_all(
+    table: Table, raw: Any, place: Place, before: Sequence[Choice] = ()
+) -> tuple[Choice, ...]:
+    """Resolve a list of choices from a table, such as ``addons``.
+
+    Args:
+        table: where names are looked up.
+        raw: a list of names or mappings with ``name`` and options, or None for none.
+        place: where the mapping that has the list was written.
+        before: choices that are there already, and come first.
+
+    Raises:
+        UsageError: as `choose`, or one is there twice.
+    """
+    key, what = _LISTS[table.kind]
+    at = place.at(key)
+    if raw is not None and not isinstance(raw, list | tuple):
+        raise at.error(f"expected a list of {what}, got {show(raw)}")
+    chosen = list(before)
+    for item in raw or ():
+        name, options = split_choice(item, at)
+        if any(one.name == name for one in chosen):
+            raise at.error(f"{name!r} is there twice")
+        chosen.append(_choice(table, name, options, at.at(short_name(name))))
+    return tuple(chosen)
+
+
+def split_choice(raw: Any, place: Place) -> tuple[str, dict[str, Any]]:
+    """A choice as written -> (name, options as written).
+
+    Raises:
+        UsageError: it is neither a name nor a mapping with ``name``.
+    """
+    if isinstance(raw, str):
+        return raw, {}
+    if not isinstance(raw, Mapping):
+        raise place.error(f"expected a name, or a mapping with 'name', got {show(raw)}")
+    options = dict(mapping(raw, place))
+    if "name" not in options:
+        raise place.at("name").error("expected a name, got nothing")
+    name = options.pop("name")
+    if not isinstance(name, str):
+        raise place.at("name").error(f"expected a name, got {show(name)}")
+    return name, options
+
+
+def update_rules() -> Table:
+    """What may be named where an optimizer is expected: optimizers and add-ons."""
+    return Table("optimizer", [*OPTIMIZERS, *ADDONS])
+
+
+def is_addon(name: str) -> bool:
+    """Whether an optimizer's name is really that of an add-on."""
+    return any(entry.name == name for entry in ADDONS)
+
+
+def short_name(name: str) -> str:
+    """``package.module:Name`` -> ``Name``; other names stay."""
+    return name.rpartition(":")[2]
+
+
+def _choice(table: Table, name: str, options: Mapping[str, Any], place: Place) -> Choice:
+    return Choice(name, build(options_type(table, name, place), options, place))
+
+
+def options_type(table: Table, name: str, place: Place) -> type:
+    """The options dataclass of a named entry.
+
+    Raises:
+        UsageError: no such name, or a plug-in that cannot be imported.
+    """
+    entry = table.find(name, str(place))
+    try:
+        return entry.options_type()
+    except UsageError as error:
+        raise place.error(str(error)) from error
+
+
+def _over_base(name: str, options: dict[str, Any], place: Place) -> tuple[Choice, Choice]:
+    """An add-on named as the optimizer, with its base's options and its own mixed."""
+    base_name, base_options = split_choice(options.pop("base", DEFAULTS["optimizer"]), place)
+    if is_addon(base_name):
+        raise place.at("base").error(f"expected an optimizer, got the add-on {base_name!r}")
+    base = options_type(OPTIMIZERS, base_name, place.at("base"))
+    addon = options_type(ADDONS, name, place)
+    of_base = {field.name for field in dataclasses.fields(base)}
+    of_addon = {field.name for field in dataclasses.fields(addon)}
+    known_keys(options, ["base", *of_addon, *of_base], place)
+    for key in sorted(of_base & of_addon & options.keys()):
+        raise place.at(key).error(f"both {base_name!r} and {name!r} have it; write addons: apart")
+    base_options |= {key: options[key] for key in options if key in of_base}
+    addon_options = {key: options[key] for key in options if key in of_addon}
+    return (
+        Choice(base_name, build(base, base_options, place)),
+        Choice(name, build(addon, addon_options, place)),
+    )
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """Plain data (as YAML and JSON hold it) that `resolve` turns into the same."""
+    return {
+        "benchmark": choice_to_dict(config.benchmark),
+        "agent": choice_to_dict(config.agent),
+        "network": choice_to_dict(config.network),
+        "optimizer": choice_to_dict(config.optimizer),
+        "addons": [choice_to_dict(addon) for addon in config.addons],
+        "consolidation": [choice_to_dict(method) for method in config.consolidation],
+        **{name: getattr(config, name) for name in SETTINGS},
+    }
+
+
+def choice_to_dict(choice: Choice) -> dict[str, Any]:
+    """A choice as plain data: its name and all its options."""
+    options = {
+        field.name: _plain(getattr(choice.options, field.name))
+        for field in dataclasses.fields(choice.options)
+    }
+    return {"name": choice.name, **options}
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def config_hash(config: RunConfig) -> str:
+    """SHA-256 of the settings that decide a run's results, as hexadecimal text.
+
+    ``chunk_size`` is left out, since it decides the speed alone.
+    """
+    plain = to_dict(config)
+    del plain["chunk_size"]
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The settings in which two configurations (as `to_dict` gives them) differ.
+
+    Returns:
+        One text a setting, such as ``"optimizer.lr 0.01 -> 0.1"``; ``chunk_size`` is left
+        out.
+    """
+    before, after = flat(old), flat(new)
+    keys = [key for key in {**before, **after} if key != "chunk_size"]
+    return [
+        f"{key} {show(before.get(key))} -> {show(after.get(key))}"
+        for key in keys
+        if before.get(key) != after.get(key)
+    ]
+
+
+def flat(plain: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings and lists of mappings (as `to_dict` gives them) -> dotted keys."""
+    if isinstance(plain, list) and any(isinstance(item, Mapping) for item in plain):
+        plain = {short_name(str(item.get("name"))): item for item in plain}
+    if not isinstance(plain, Mapping):
+        return {prefix: plain}
+    found: dict[str, Any] = {}
+    for key, value in plain.items():
+        if key in ("addons", "consolidation") and not value:
+            continue
+        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return found

@@ -1,0 +1,1 @@
+"""The loops: what trains a population, measures it and goes on from a checkpoint."""

@@ -1,0 +1,191 @@
+"""What every training loop shares: where measurements go, sums over windows, the clock."""
+
+from __future__ import annotations
+
+import abc
+import inspect
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from clrl.agents.consolidation.base import Method, check_methods
+from clrl.agents.consolidation.table import CONSOLIDATION
+from clrl.agents.device import CPU
+from clrl.agents.optim.base import AddOn
+from clrl.agents.optim.rule import UpdateRule
+from clrl.agents.optim.table import ADDONS, OPTIMIZERS
+from clrl.errors import UsageError
+from clrl.options import as_keywords
+from clrl.settings.config import RunConfig
+
+
+class Sink(Protocol):
+    """Where one run's measurements go."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Take the values measured at a step."""
+
+
+def update_rule(config: RunConfig) -> UpdateRule:
+    """The update rule that a configuration describes.
+
+    Raises:
+        UsageError: what stands for the optimizer is an add-on.
+    """
+    base = OPTIMIZERS.find(config.optimizer.name).load()
+    if isinstance(base, type) and issubclass(base, AddOn):
+        raise UsageError(
+            f"optimizer: {config.optimizer.name} is an add-on; expected it under addons"
+        )
+    return UpdateRule(
+        base,
+        as_keywords(config.optimizer.options),
+        [(ADDONS.find(addon.name).load(), as_keywords(addon.options)) for addon in config.addons],
+    )
+
+
+def methods(config: RunConfig) -> list[tuple[type[Method], dict[str, Any]]]:
+    """The methods against forgetting that a configuration names, with their keywords.
+
+    Raises:
+        UsageError: they do not suit the agent, or each other.
+    """
+    names = [choice.name for choice in config.consolidation]
+    classes = [CONSOLIDATION.find(name).load() for name in names]
+    check_methods(names, classes, config.agent.short_name)
+    keywords = [as_keywords(choice.options) for choice in config.consolidation]
+    return list(zip(classes, keywords, strict=True))
+
+
+def placed(make_agent: Callable[..., Any], device: torch.device) -> dict[str, torch.device]:
+    """The keywords by which an agent learns where to compute: none for the CPU.
+
+    Raises:
+        UsageError: it computes on the CPU alone, having no parameter ``device``.
+    """
+    if device == CPU:
+        return {}
+    if "device" not in inspect.signature(make_agent).parameters:
+        name = getattr(make_agent, "__name__", make_agent)
+        raise UsageError(f"--device {device}: {name} takes no device; expected --device cpu")
+    return {"device": device}
+
+
+class Loop(abc.ABC):
+    """What trains a population of runs that differ in nothing but their seed.
+
+    Attributes:
+        config: what a run is.
+        seeds: one a member.
+        agent: the learners; it has a ``population``.
+        step: how far every member is.
+        clock: how long it takes.
+    """
+
+    config: RunConfig
+    seeds: list[int]
+    agent: Any
+    step: int
+    clock: Clock
+
+    @abc.abstractmethod
+    def steps(self, sinks: Mapping[int, Sink]) -> Iterator[int]:
+        """Train piece by piece: yields the step after each, up to the last."""
+
+    def run(
+        self,
+        sinks: Mapping[int, Sink],
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[int, str]:
+        """Train to the end.
+
+        Args:
+            sinks: seed to where its measurements go.
+            progress: called at safe points, where `state_dict` may be asked for, with steps
+                taken so far and in all, over all members.
+
+        Returns:
+            Seed to ``"finished"`` or ``"diverged"``.
+        """
+        total = self.config.steps * len(self.seeds)
+        for _ in self.steps(sinks):
+            progress(min(self.step, self.config.steps) * len(self.seeds), total)
+        return {
+            seed: "diverged" if frozen else "finished"
+            for seed, frozen in zip(self.seeds, self._frozen(), strict=True)
+        }
+
+    @abc.abstractmethod
+    def check_state(self) -> None:
+        """See whether `state_dict` will be possible once training has begun.
+
+        Raises:
+            UsageError: it will not.
+        """
+
+    def _frozen(self) -> list[bool]:
+        frozen: list[bool] = self.agent.population.frozen.tolist()
+        return frozen
+
+
+class Sums:
+    """Sums of measurements since the last time their means were taken, a member apart."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, sums: Mapping[str, Tensor], count: int = 1) -> None:
+        """Add so many measurements, each summed up to [members], on any device."""
+        for key, value in sums.items():
+            before = self._sums.get(key)
+            value = value.to("cpu", torch.float64)
+            self._sums[key] = value if before is None else before + value
+        self._count += count
+
+    def means(self) -> dict[str, Tensor]:
+        """Mean of each measurement, [members]; starts the sums anew."""
+        means = {key: value / self._count for key, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far."""
+        return {"sums": dict(self._sums), "count": self._count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self._sums, self._count = dict(state["sums"]), state["count"]
+
+
+class Clock:
+    """Wall time and rate; the only measurements that differ between equal runs.
+
+    Attributes:
+        elapsed_before: seconds that earlier attempts at the same run took.
+    """
+
+    def __init__(self) -> None:
+        self.elapsed_before = 0.0
+        self._first: tuple[float, int] | None = None
+
+    def start(self, step: int) -> None:
+        """Begin to count, at a step."""
+        self._first = (time.perf_counter(), step)
+
+    def elapsed(self) -> float:
+        """Seconds of training so far, over all attempts."""
+        now = 0.0 if self._first is None else time.perf_counter() - self._first[0]
+        return self.elapsed_before + now
+
+    def values(self, step: int, members: int) -> dict[str, Tensor]:
+        """Seconds since the start, and steps a second lately, of each member, [members]."""
+        assert self._first is not None
+        rate = (step - self._first[1]) / (time.perf_counter() - self._first[0])
+        return {
+            "time/elapsed": torch.full((members,), self.elapsed()),
+            "time/steps_per_second": torch.full((members,), rate),
+        }

@@ -1,0 +1,1051 @@
+"""PPO: Stable-Baselines3's numbers, members that know nothing of each other, learning."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+from unittest import mock
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv, VectorEnv
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from clrl.agents.networks import MLP, Network
+from clrl.agents.optim.continual_backprop import ContinualBackprop
+from clrl.agents.optim.rule import UpdateRule
+from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
+from clrl.agents.optim.upgd import UPGD
+from clrl.agents.options import MLPOptions, PPOOptions
+from clrl.agents.ppo import PPO, Rollout, gae
+from clrl.envs.classic import VECTOR_ENVS
+from clrl.envs.classic.base import ClassicVectorEnv
+from clrl.errors import UsageError
+from clrl.seeding import derived_seed
+
+Envs = VectorEnv[Any, Any, Any]
+ADAM = UpdateRule(torch.optim.Adam, {"lr": 3e-4, "eps": 1e-5})
+
+
+class Match(gym.Env[NDArray[np.float32], Any]):
+    """Do what you are told: the observation says which action is worth 1.
+
+    Args:
+        kind: of actions: one choice of 3, choices of 3 and 2, or a number.
+        length: steps after which an episode is cut.
+    """
+
+    def __init__(self, kind: str = "discrete", length: int = 10) -> None:
+        self._length = length
+        self._sizes = {"discrete": [3], "multi-discrete": [3, 2], "continuous": [1]}[kind]
+        self._continuous = kind == "continuous"
+        self.observation_space = spaces.Box(-1.0, 1.0, (sum(self._sizes),))
+        self.action_space = {
+            "discrete": spaces.Discrete(3),
+            "multi-discrete": spaces.MultiDiscrete([3, 2]),
+            "continuous": spaces.Box(-1.0, 1.0, (1,)),
+        }[kind]
+
+    def _task(self) -> NDArray[np.float32]:
+        if self._continuous:
+            self._wanted = self.np_random.uniform(-0.5, 0.5, 1)
+            return self._wanted.astype(np.float32)
+        self._wanted = self.np_random.integers(self._sizes)
+        rows = [np.eye(n)[i] for n, i in zip(self._sizes, self._wanted, strict=True)]
+        return np.concatenate(rows).astype(np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, Any]:
+        super().reset(seed=seed)
+        self._step = 0
+        return self._task(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if self._continuous:
+            reward = 1.0 - float(np.abs(action - self._wanted).sum())
+        else:
+            reward = float(np.mean(np.reshape(action, -1) == self._wanted))
+        self._step += 1
+        return self._task(), reward, False, self._step >= self._length, {}
+
+
+def match_envs(lanes: int, kind: str = "discrete", length: int = 10) -> Envs:
+    return SyncVectorEnv([lambda: Match(kind, length)] * lanes)
+
+
+def begin(
+    seeds: Sequence[int],
+    envs: Envs,
+    rule: UpdateRule = ADAM,
+    chunk_size: int | None = 8,
+    widths: tuple[int, ...] = (64, 64),
+    **options: Any,
+) -> PPO:
+    """Learners, with the environments just reset: every lane's seed is of its member."""
+    lanes = envs.num_envs // len(seeds)
+
+    def make(inputs: int, outputs: int, generator: torch.Generator, gain: float) -> Network:
+        settings = MLPOptions(widths=widths, activation="tanh", init="orthogonal")
+        return MLP(inputs, outputs, settings, generator, gain)
+
+    agent = PPO(
+        seeds,
+        envs.single_observation_space,
+        envs.single_action_space,
+        make,
+        rule,
+        PPOOptions(num_envs=lanes, **options),
+        chunk_size,
+    )
+    lane_seeds = [derived_seed(seed, f"envs/{lane}") for seed in seeds for lane in range(lanes)]
+    agent.reset(envs.reset(seed=lane_seeds)[0])
+    return agent
+
+
+# Stable-Baselines3
+
+
+class Body(nn.Module):
+    """A features extractor for Stable-Baselines3: what its actor and critic then share."""
+
+    def __init__(self, observation_space: spaces.Box, features_dim: int = 64) -> None:
+        super().__init__()
+        self.features_dim = features_dim
+        inputs = observation_space.shape[0]
+        self.layers = nn.Sequential(
+            nn.Linear(inputs, features_dim), nn.Tanh(), nn.Linear(features_dim, 64), nn.Tanh()
+        )
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self.layers(observations)  # type: ignore[no-any-return]
+
+
+def reference(env: Callable[[], gym.Env[Any, Any]], steps: int = 64, **settings: Any) -> Any:
+    """A learner of Stable-Baselines3 with 4 environments, ready to collect and train."""
+    sb3 = pytest.importorskip("stable_baselines3")
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    model = sb3.PPO(
+        "MlpPolicy", DummyVecEnv([env] * 4), n_steps=steps, seed=0, device="cpu", **settings
+    )
+    model._setup_learn(10**6)
+    return model
+
+
+def collect(model: Any) -> None:
+    from stable_baselines3.common.callbacks import CallbackList
+
+    callback = CallbackList([])
+    callback.init_callback(model)
+    buffer = model.rollout_buffer
+    assert model.collect_rollouts(model.env, callback, buffer, buffer.buffer_size)
+
+
+def weights(model: Any) -> dict[str, Tensor]:
+    """The parameters of a learner of Stable-Baselines3, under our names and stacked as ours."""
+    theirs = dict(model.policy.state_dict())
+    ours: dict[str, Tensor] = {}
+    shared = "features_extractor.layers.0.weight" in theirs
+    for kind in ("weight", "bias"):
+        actor, critic = theirs[f"action_net.{kind}"], theirs[f"value_net.{kind}"]
+        for i in (0, 1):
+            if shared:
+                name = f"features_extractor.layers.{2 * i}.{kind}"
+                ours[f"parts.shared.linears.{i}.{kind}"] = theirs[name]
+                continue
+            for part, short in (("actor", "policy"), ("critic", "value")):
+                name = f"mlp_extractor.{short}_net.{2 * i}.{kind}"
+                ours[f"parts.{part}.linears.{i}.{kind}"] = theirs[name]
+        if shared:
+            ours[f"parts.shared.linears.2.{kind}"] = torch.cat([actor, critic])
+        else:
+            ours[f"parts.actor.linears.2.{kind}"] = actor
+            ours[f"parts.critic.linears.2.{kind}"] = critic
+    if "log_std" in theirs:
+        ours["spread"] = theirs["log_std"]
+    return {name: value.detach().clone() for name, value in ours.items()}
+
+
+def take_weights(agent: PPO, model: Any) -> None:
+    """Give every member the weights of a learner of Stable-Baselines3."""
+    values = weights(model)
+    parameters = agent.population.parameters()
+    assert set(parameters) == set(values)
+    for name, value in values.items():
+        parameters[name].copy_(value.expand_as(parameters[name]))
+
+
+def give_weights(agent: PPO, model: Any) -> None:
+    """Give a learner of Stable-Baselines3, with actor and critic apart, the first member's."""
+    own = {name: value[0].clone() for name, value in agent.population.parameters().items()}
+    theirs = {}
+    for kind in ("weight", "bias"):
+        for part, short in (("actor", "policy"), ("critic", "value")):
+            for i in (0, 1):
+                name = f"mlp_extractor.{short}_net.{2 * i}.{kind}"
+                theirs[name] = own[f"parts.{part}.linears.{i}.{kind}"]
+        theirs[f"action_net.{kind}"] = own[f"parts.actor.linears.2.{kind}"]
+        theirs[f"value_net.{kind}"] = own[f"parts.critic.linears.2.{kind}"]
+    if "spread" in own:
+        theirs["log_std"] = own["spread"]
+    model.policy.load_state_dict(theirs)
+
+
+def experience_of(model: Any, members: int) -> Rollout:
+    """What a learner of Stable-Baselines3 collected, for each of several members.
+
+    It resets at once and adds the value of an episode's last observation, where the episode was
+    cut, to the reward: so every end is a termination here, and every step one.
+    """
+    buffer = model.rollout_buffer
+    starts = np.concatenate([buffer.episode_starts[1:], model._last_episode_starts[None]])
+    with torch.no_grad():
+        last = model.policy.predict_values(model.policy.obs_to_tensor(model._last_obs)[0])
+    ended = starts.astype(np.bool_)
+
+    def own(values: Any) -> Tensor:
+        return torch.as_tensor(values)[None].expand(members, *values.shape).clone()
+
+    return Rollout(
+        observations=own(buffer.observations),
+        actions=own(buffer.actions.astype(np.float32)),
+        log_probs=own(buffer.log_probs),
+        values=own(buffer.values),
+        rewards=own(buffer.rewards),
+        terminated=own(ended),
+        truncated=own(np.zeros_like(ended)),
+        valid=own(np.ones_like(ended)),
+        last_values=own(last.flatten().numpy()),
+    )
+
+
+def train(model: Any, orders: NDArray[np.int64]) -> dict[str, float]:
+    """One update of Stable-Baselines3's with transitions in these orders; what it logs."""
+    with mock.patch("numpy.random.permutation", side_effect=list(orders)):
+        model.train()
+    logged = model.logger.name_to_value
+    return {key.split("/")[1]: float(value) for key, value in logged.items()}
+
+
+def assert_same_update(agent: PPO, rollout: Rollout, model: Any) -> dict[str, Tensor]:
+    """Update both; compare parameters and what is logged. Returns what ours gives."""
+    options = agent.options
+    rng = np.random.default_rng(0)
+    size = options.num_envs * options.num_steps
+    orders = np.stack([rng.permutation(size) for _ in range(options.epochs)])
+    results = agent.update(rollout, np.stack([orders] * len(agent.seeds)))
+    before = weights(model)
+    logged = train(model, orders)
+    expected = weights(model)
+    assert any(not torch.equal(value, before[name]) for name, value in expected.items())
+    for name, value in agent.population.parameters().items():
+        torch.testing.assert_close(
+            value, expected[name].expand_as(value), rtol=0, atol=1e-5, msg=lambda m, n=name: n + m
+        )
+    theirs = {
+        "policy_loss": logged["policy_gradient_loss"],
+        "value_loss": logged["value_loss"],
+        "entropy": -logged["entropy_loss"],
+        "clip_fraction": logged["clip_fraction"],
+        "explained_variance": logged["explained_variance"],
+    }
+    if options.epochs == 1:  # they log the last epoch's alone
+        theirs["approx_kl"] = logged["approx_kl"]
+    for member in range(len(agent.seeds)):
+        for name, number in theirs.items():
+            got = results[name][member].item()
+            assert got == pytest.approx(number, rel=1e-4, abs=1e-5), name
+        losses = results["losses"][member]
+        last = losses[losses != 0][-1].item()
+        assert last == pytest.approx(logged["loss"], rel=1e-4, abs=1e-5)
+    return results
+
+
+def cart_pole() -> gym.Env[Any, Any]:
+    return gym.make("CartPole-v1")
+
+
+def pendulum() -> gym.Env[Any, Any]:
+    return gym.make("Pendulum-v1", max_episode_steps=25)  # several cuts in a rollout
+
+
+def two_choices() -> gym.Env[Any, Any]:
+    return gym.wrappers.TimeLimit(Match("multi-discrete", 10**6), 17)
+
+
+CASES: dict[str, tuple[Callable[[], gym.Env[Any, Any]], dict[str, Any]]] = {
+    "discrete": (cart_pole, {}),
+    "continuous": (pendulum, {}),
+    "multi-discrete": (two_choices, {"entropy_coefficient": 0.01}),
+    "continuous, one epoch": (pendulum, {"epochs": 1, "batch_size": 32, "clip_range": 0.05}),
+    "discrete, values clipped": (cart_pole, {"clip_value": 0.01, "entropy_coefficient": 0.02}),
+    "continuous, values clipped": (pendulum, {"clip_value": 0.01, "entropy_coefficient": 0.02}),
+    "discrete, raw advantages": (
+        cart_pole,
+        {"normalize_advantages": "none", "gamma": 0.9, "gae_lambda": 1.0},
+    ),
+    "continuous, raw advantages": (
+        pendulum,
+        {"normalize_advantages": "none", "value_coefficient": 1.3, "clip_range": 0.1},
+    ),
+    "discrete, short gradients": (cart_pole, {"max_grad_norm": 0.01}),
+    "continuous, gradients as they are": (pendulum, {"max_grad_norm": 0.0, "gae_lambda": 0.8}),
+}
+
+
+def both(
+    env: Callable[[], gym.Env[Any, Any]],
+    options: dict[str, Any],
+    lr: float = 3e-4,
+    members: int = 2,
+    **settings: Any,
+) -> tuple[PPO, Any]:
+    """A learner of ours and one of Stable-Baselines3 with the same options."""
+    defaults = {"num_steps": 64, "batch_size": 64, "epochs": 4}
+    given = PPOOptions(num_envs=4, **{**defaults, **options})
+    model = reference(
+        env,
+        given.num_steps,
+        learning_rate=lr,
+        batch_size=given.batch_size,
+        n_epochs=given.epochs,
+        gamma=given.gamma,
+        gae_lambda=given.gae_lambda,
+        clip_range=given.clip_range,
+        clip_range_vf=given.clip_value,
+        normalize_advantage=given.normalize_advantages == "minibatch",
+        ent_coef=given.entropy_coefficient,
+        vf_coef=given.value_coefficient,
+        max_grad_norm=given.max_grad_norm or np.inf,
+        target_kl=given.target_kl,
+        **settings,
+    )
+    rule = UpdateRule(torch.optim.Adam, {"lr": lr, "eps": 1e-5})
+    envs = SyncVectorEnv([env] * (4 * members))
+    agent = begin(range(members), envs, rule, **{**defaults, **options})
+    return agent, model
+
+
+@pytest.mark.parametrize(("env", "options"), CASES.values(), ids=CASES)
+def test_an_update_is_that_of_stable_baselines3(
+    env: Callable[[], gym.Env[Any, Any]], options: dict[str, Any]
+) -> None:
+    agent, model = both(env, options)
+    take_weights(agent, model)
+    collect(model)
+    rollout = experience_of(model, 2)
+    assert rollout.terminated.any()
+    advantages, returns = gae(rollout, agent.options.gamma, agent.options.gae_lambda)
+    for value, expected in ((advantages, "advantages"), (returns, "returns")):
+        theirs = torch.from_numpy(getattr(model.rollout_buffer, expected))
+        torch.testing.assert_close(value, theirs.expand_as(value), rtol=1e-5, atol=1e-4)
+    results = assert_same_update(agent, rollout, model)
+    assert results["losses"].shape == (2, agent.options.epochs * 256 // agent.options.batch_size)
+    if agent.options.max_grad_norm == 0.01:
+        assert (results["grad_norm"] > 0.01).all()  # the bound was one
+
+
+@pytest.mark.parametrize(
+    ("env", "target_kl"), [(cart_pole, 1e-3), (pendulum, 1e-3), (cart_pole, 1e3)]
+)
+def test_an_update_ends_early_where_that_of_stable_baselines3_does(
+    env: Callable[[], gym.Env[Any, Any]], target_kl: float
+) -> None:
+    agent, model = both(env, {"target_kl": target_kl, "entropy_coefficient": 0.01}, lr=2e-3)
+    take_weights(agent, model)
+    collect(model)
+    results = assert_same_update(agent, experience_of(model, 2), model)
+    taken = (results["losses"] != 0).sum(dim=1)
+    if target_kl < 1:
+        assert (taken > 1).all() and (taken < 16).all()
+        assert model._n_updates < 4
+    else:
+        assert (taken == 16).all()
+
+
+@pytest.mark.parametrize("env", [cart_pole, pendulum])
+def test_an_update_of_a_shared_network_is_that_of_stable_baselines3(
+    env: Callable[[], gym.Env[Any, Any]],
+) -> None:
+    policy = {"features_extractor_class": Body, "net_arch": [], "share_features_extractor": True}
+    agent, model = both(env, {"shared": True}, policy_kwargs=policy)
+    take_weights(agent, model)
+    collect(model)
+    assert_same_update(agent, experience_of(model, 2), model)
+
+
+def test_several_updates_in_a_row_are_those_of_stable_baselines3() -> None:
+    agent, model = both(cart_pole, {"epochs": 2}, members=1)
+    take_weights(agent, model)
+    for _ in range(3):
+        collect(model)
+        assert_same_update(agent, experience_of(model, 1), model)
+
+
+@pytest.mark.parametrize("kind", ["continuous", "multi-discrete", "discrete"])
+def test_our_own_rollout_trains_stable_baselines3_alike(kind: str) -> None:
+    """The other way about: our weights, actions, log-probabilities and values."""
+    agent, model = both(lambda: Match(kind, 1000), {}, members=1)
+    give_weights(agent, model)
+    envs = match_envs(4, kind, 1000)
+    agent.reset(envs.reset(seed=5)[0])
+    rollout = agent.rollout(envs)
+    assert rollout.valid.all() and not (rollout.terminated | rollout.truncated).any()
+    one = Rollout(*(value[0] for value in vars(rollout).values()))
+    observations, actions = one.observations.flatten(0, 1), one.actions.flatten(0, 1)
+    with torch.no_grad():
+        taken = actions[:, 0] if kind == "discrete" else actions
+        values, log_probs, _ = model.policy.evaluate_actions(observations, taken)
+    torch.testing.assert_close(one.values.flatten(), values.flatten(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(one.log_probs.flatten(), log_probs, rtol=0, atol=1e-5)
+    buffer = model.rollout_buffer
+    buffer.reset()
+    for step in range(64):
+        buffer.add(
+            one.observations[step].numpy(),
+            one.actions[step].numpy(),
+            one.rewards[step].numpy(),
+            np.full(4, step == 0),
+            one.values[step],
+            one.log_probs[step],
+        )
+    buffer.compute_returns_and_advantage(one.last_values, np.zeros(4, np.bool_))
+    assert_same_update(agent, rollout, model)
+
+
+# Advantages
+
+
+def random_rollout(members: int, steps: int, lanes: int, seed: int = 0) -> Rollout:
+    """Numbers for experience with next-step autoreset; the first row may be one that resets."""
+    rng = np.random.default_rng(seed)
+    shape = (members, steps, lanes)
+    terminated, truncated = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+    valid = np.ones(shape, np.bool_)
+    ended = rng.random((members, lanes)) < 0.3
+    for step in range(steps):
+        valid[:, step] = ~ended
+        kind = rng.random((members, lanes))
+        terminated[:, step] = valid[:, step] & (kind < 0.12)
+        # Some are both at once: then there is no future.
+        truncated[:, step] = valid[:, step] & (kind > 0.08) & (kind < 0.25)
+        ended = terminated[:, step] | truncated[:, step]
+    numbers = torch.from_numpy(rng.standard_normal((5, *shape)).astype(np.float32))
+    last = torch.from_numpy(rng.standard_normal((members, lanes)).astype(np.float32))
+    flags = (torch.from_numpy(flag) for flag in (terminated, truncated, valid))
+    rewards = numbers[2] * torch.from_numpy(valid)
+    return Rollout(
+        numbers[3:].permute(1, 2, 3, 0),
+        numbers[:1].permute(1, 2, 3, 0),
+        numbers[0],
+        numbers[1],
+        rewards,
+        *flags,
+        last,
+    )
+
+
+@pytest.mark.parametrize(("gamma", "decay"), [(0.99, 0.95), (0.9, 0.0), (1.0, 1.0), (0.5, 0.7)])
+def test_advantages_are_sums_of_discounted_errors(gamma: float, decay: float) -> None:
+    """sum_k (gamma lambda)^k delta_(t+k) up to the end of the episode, in plain Python."""
+    rollout = random_rollout(2, 40, 5)
+    advantages, returns = gae(rollout, gamma, decay)
+    ends = rollout.terminated | rollout.truncated
+    assert (~rollout.valid).any() and (rollout.terminated & rollout.truncated).any()
+    assert ends[:, -1].any() and (~rollout.valid[:, -1]).any() and (~rollout.valid[:, 0]).any()
+
+    def error(m: int, t: int, e: int) -> float:
+        future = float(rollout.last_values[m, e] if t == 39 else rollout.values[m, t + 1, e])
+        if rollout.terminated[m, t, e]:
+            future = 0.0
+        return float(rollout.rewards[m, t, e]) + gamma * future - float(rollout.values[m, t, e])
+
+    for m in range(2):
+        for e in range(5):
+            for t in range(40):
+                total, last = 0.0, t
+                while last < 39 and not ends[m, last, e]:
+                    last += 1
+                for k in range(t, last + 1):
+                    total += (gamma * decay) ** (k - t) * error(m, k, e)
+                if not rollout.valid[m, t, e]:
+                    total = 0.0
+                assert advantages[m, t, e].item() == pytest.approx(total, rel=1e-4, abs=1e-5)
+                value = rollout.values[m, t, e].item()
+                assert returns[m, t, e].item() == pytest.approx(total + value, rel=1e-4, abs=1e-5)
+
+
+def without_resets(rollout: Rollout, lane: int, gamma: float) -> dict[str, NDArray[Any]]:
+    """One lane of the first member as Stable-Baselines3 has it: the same steps, no resets."""
+    names = ("values", "log_probs", "rewards", "terminated", "truncated", "valid")
+    one = {name: getattr(rollout, name)[0, :, lane].numpy() for name in names}
+    keep = one["valid"]
+    following = np.append(one["values"][1:], rollout.last_values[0, lane].numpy())
+    cut = one["truncated"] & ~one["terminated"]
+    ended = (one["truncated"] | one["terminated"])[keep]
+    return {
+        "observations": rollout.observations[0, :, lane].numpy()[keep],
+        "actions": rollout.actions[0, :, lane].numpy()[keep],
+        "values": one["values"][keep],
+        "log_probs": one["log_probs"][keep],
+        "rewards": (one["rewards"] + gamma * following * cut)[keep],
+        "episode_starts": np.append(True, ended[:-1]),
+        "last": rollout.last_values[0, lane].numpy()[None],
+        "done": ended[-1:],
+    }
+
+
+def sb3_buffer(rows: dict[str, NDArray[Any]], gamma: float, decay: float) -> Any:
+    """Stable-Baselines3's buffer filled with one lane, advantages computed."""
+    buffers = pytest.importorskip("stable_baselines3.common.buffers")
+    size, width = rows["observations"].shape
+    observed = spaces.Box(-np.inf, np.inf, (width,))
+    acting = spaces.Box(-np.inf, np.inf, rows["actions"].shape[1:])
+    buffer = buffers.RolloutBuffer(size, observed, acting, "cpu", decay, gamma)
+    for i in range(size):
+        names = ("observations", "actions", "rewards", "episode_starts")
+        numbers = (torch.tensor(rows[name][i : i + 1]) for name in ("values", "log_probs"))
+        buffer.add(*(rows[name][i : i + 1] for name in names), *numbers)
+    buffer.compute_returns_and_advantage(torch.tensor(rows["last"]), rows["done"])
+    return buffer
+
+
+def assert_advantages_of_sb3(rollout: Rollout, gamma: float, decay: float) -> list[Any]:
+    """Compare lane by lane; return Stable-Baselines3's buffers."""
+    results = gae(rollout, gamma, decay)
+    buffers = []
+    for lane in range(rollout.values.shape[2]):
+        buffers.append(sb3_buffer(without_resets(rollout, lane, gamma), gamma, decay))
+        keep = rollout.valid[0, :, lane]
+        for value, name in zip(results, ("advantages", "returns"), strict=True):
+            expected = torch.from_numpy(getattr(buffers[-1], name)[:, 0])
+            torch.testing.assert_close(value[0, keep, lane], expected, rtol=1e-5, atol=1e-5)
+    return buffers
+
+
+def test_advantages_are_those_of_stable_baselines3_without_the_rows_that_reset() -> None:
+    for seed in range(3):
+        assert_advantages_of_sb3(random_rollout(1, 50, 4, seed), 0.95, 0.9)
+
+
+def cart_poles(lanes: int, limit: int = 15) -> ClassicVectorEnv:
+    """Short enough that episodes end in both ways."""
+    return VECTOR_ENVS["CartPole-v1"](lanes, max_episode_steps=limit)
+
+
+def test_rows_that_reset_are_no_part_of_an_update() -> None:
+    """A whole update is Stable-Baselines3's of the same steps without them.
+
+    All of them in one minibatch, as theirs has rows of equal number.
+    """
+    options = {"num_steps": 64, "batch_size": 256, "epochs": 5, "clip_range": 0.02}
+    agent, model = both(cart_pole, {**options, "clip_value": 0.1}, lr=2e-3, members=1)
+    envs = cart_poles(4)
+    agent.reset(envs.reset(seed=3)[0])
+    rollout = agent.rollout(envs)
+    for flags in (rollout.terminated, rollout.truncated, ~rollout.valid):
+        assert flags.any()
+    give_weights(agent, model)
+    parts = assert_advantages_of_sb3(rollout, 0.99, 0.95)
+    names = "observations actions rewards episode_starts values log_probs advantages returns"
+    size = int(rollout.valid.sum())
+    buffer = type(parts[0])(size, model.observation_space, model.action_space, "cpu")
+    for name in names.split():
+        setattr(buffer, name, np.concatenate([getattr(part, name) for part in parts]))
+    buffer.full = True
+    model.rollout_buffer, model.batch_size = buffer, size
+    # Whatever stands in rows that only reset: nothing of it is read.
+    for name in ("observations", "log_probs"):
+        getattr(rollout, name)[~rollout.valid] += 0.5
+    results = agent.update(rollout)
+    logged = train(model, np.stack([np.arange(size)] * 5))
+    expected = weights(model)
+    for name, value in agent.population.parameters().items():
+        torch.testing.assert_close(value[0], expected[name], rtol=0, atol=1e-5)
+    for ours, theirs in (
+        ("policy_loss", "policy_gradient_loss"),
+        ("value_loss", "value_loss"),
+        ("clip_fraction", "clip_fraction"),
+        ("explained_variance", "explained_variance"),
+    ):
+        assert results[ours].item() == pytest.approx(logged[theirs], rel=1e-4, abs=1e-5)
+    assert results["entropy"].item() == pytest.approx(-logged["entropy_loss"], rel=1e-4)
+    assert results["clip_fraction"].item() > 0
+
+
+def test_advantages_normalised_over_the_rollout() -> None:
+    """As if they had been so from the start, and were not normalised again."""
+    seen = []
+    for mode in ("batch", "none"):
+        envs = cart_poles(4)
+        agent = begin([0], envs, num_steps=32, batch_size=32, normalize_advantages=mode)
+        rollout = agent.rollout(envs)
+        if mode == "none":
+            raw, returns = gae(rollout, 0.99, 0.95)
+            real = raw[rollout.valid]
+            scaled = (raw - real.mean()) / (real.std() + 1e-8)
+            with mock.patch("clrl.agents.ppo.ppo.gae", return_value=(scaled, returns)):
+                agent.update(rollout)
+        else:
+            agent.update(rollout)
+        seen.append(agent.population.rows)
+    torch.testing.assert_close(*seen, rtol=0, atol=1e-6)
+
+
+# Rollouts
+
+
+def test_a_rollout_is_what_happened() -> None:
+    """Observations, rewards and flags are the environments', steps that reset are marked."""
+    envs, twin = cart_poles(6), cart_poles(6)
+    agent = begin([4, 9], envs, num_steps=40, batch_size=40)
+    watched: list[tuple[Any, ...]] = []
+    rollout = agent.rollout(
+        envs, lambda *args: watched.append(tuple(np.copy(arg) for arg in args[:3]))
+    )
+    seeds = [derived_seed(seed, f"envs/{lane}") for seed in (4, 9) for lane in range(3)]
+    observations, _ = twin.reset(seed=seeds)
+    ended = np.zeros(6, np.bool_)
+    for step in range(40):
+        own = {
+            name: value[:, step].flatten(0, 1)
+            for name, value in vars(rollout).items()
+            if name != "last_values"
+        }
+        assert np.array_equal(own["observations"], observations)
+        assert np.array_equal(own["valid"], ~ended)
+        actions = own["actions"][:, 0].numpy().astype(np.int64)
+        observations, rewards, terminated, truncated, _ = twin.step(actions)
+        ended = terminated | truncated
+        assert np.array_equal(own["rewards"], rewards.astype(np.float32))
+        assert np.array_equal(own["terminated"], terminated)
+        assert np.array_equal(own["truncated"], truncated)
+        for got, expected in zip(watched[step], (rewards, ended, own["valid"]), strict=True):
+            assert np.array_equal(got, expected)
+    last = agent.act(torch.from_numpy(observations).view(2, 3, 4), torch.zeros(2, 3, 2))[2]
+    assert torch.equal(rollout.last_values, last)
+
+
+def test_rollouts_follow_on_one_another() -> None:
+    """Two short ones are one long one, where nothing is learned in between."""
+    once, twice = cart_poles(4), cart_poles(4)
+    whole = begin([1], once, num_steps=40, batch_size=40).rollout(once)
+    agent = begin([1], twice, num_steps=20, batch_size=40)
+    parts = [agent.rollout(twice) for _ in range(2)]
+    for name in ("observations", "actions", "rewards", "terminated", "truncated", "valid"):
+        joined = torch.cat([getattr(part, name) for part in parts], dim=1)
+        assert torch.equal(joined, getattr(whole, name)), name
+    assert torch.equal(parts[0].last_values, parts[1].values[:, 0])
+
+
+def test_rewards_are_scaled_for_learning_alone() -> None:
+    envs, seen = cart_poles(4), []
+    agent = begin([1], envs, num_steps=20, batch_size=20, reward_scale=0.25)
+    rollout = agent.rollout(envs, lambda reward, *_: seen.append(reward.copy()))
+    assert torch.equal(rollout.rewards[0], 0.25 * torch.from_numpy(np.stack(seen)).float())
+
+
+def test_densities_are_of_actions_before_they_are_clipped() -> None:
+    envs = VECTOR_ENVS["Pendulum-v1"](4)
+    agent = begin([0], envs, num_steps=60, batch_size=60, log_std=1.0)
+    with mock.patch.object(envs, "step", side_effect=envs.step) as step:
+        rollout = agent.rollout(envs)
+    drawn = rollout.actions[0, :, :, 0]
+    given = torch.from_numpy(np.stack([call.args[0][:, 0] for call in step.call_args_list]))
+    assert (drawn.abs() > 2.0).any()
+    assert torch.equal(given, drawn.clamp(-2.0, 2.0))
+    answer = agent.population.compiled(lambda forward, x: forward(x))
+    means, spread, values = answer(rollout.observations.flatten(1, 2))
+    expected = torch.distributions.Normal(means[0, :, 0], spread[0].exp()).log_prob(drawn.flatten())
+    torch.testing.assert_close(rollout.log_probs.flatten(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(rollout.values.flatten(), values.flatten(), rtol=1e-5, atol=1e-5)
+
+
+def test_normalised_observations_are_what_the_networks_see() -> None:
+    envs = cart_poles(4)
+    agent = begin([1], envs, num_steps=200, batch_size=200, normalize_observations=True)
+    seen = agent.rollout(envs).observations[0, 100:].flatten(0, 1)
+    assert (seen.std(dim=0) > 0.5).all() and (seen.std(dim=0) < 1.5).all()
+
+
+# Members do not depend on their siblings, to the last bit
+
+CBP = (ContinualBackprop, {"replacement_rate": 0.01, "maturity_threshold": 3})
+UPGD_RULE = UpdateRule(
+    UPGD, {"lr": 0.01, "sigma": 0.01, "beta_utility": 0.9}, [(ShrinkAndPerturb, {})]
+)
+INDEPENDENT: dict[str, tuple[UpdateRule, dict[str, Any]]] = {
+    "plain": (ADAM, {}),
+    "normalised": (ADAM, {"normalize_observations": True, "normalize_rewards": True}),
+    "shared, batch": (ADAM, {"shared": True, "normalize_advantages": "batch"}),
+    "target_kl": (
+        UpdateRule(torch.optim.Adam, {"lr": 3e-3, "eps": 1e-5}),
+        {"target_kl": 0.002, "clip_value": 0.2},
+    ),
+    "upgd": (UPGD_RULE, {"entropy_coefficient": 0.01}),
+    "continual-backprop": (UpdateRule(torch.optim.Adam, {"lr": 1e-3}, [CBP]), {}),
+    "unbounded": (ADAM, {"max_grad_norm": 0.0}),
+}
+
+
+def outcome(
+    seeds: Sequence[int],
+    chunk_size: int | None,
+    make_envs: Callable[[int], Envs] = cart_poles,
+    rule: UpdateRule = ADAM,
+    iterations: int = 5,
+    lanes: int = 4,
+    **options: Any,
+) -> list[Tensor]:
+    """Every member's parameters, experience and measurements after some iterations."""
+    envs = make_envs(lanes * len(seeds))
+    options = {"num_steps": 16, "batch_size": 16, "epochs": 2, **options}
+    agent = begin(seeds, envs, rule, chunk_size, **options)
+    seen: list[Tensor] = []
+    for _ in range(iterations):
+        rollout = agent.rollout(envs)
+        results = agent.update(rollout)
+        seen += [rollout.actions, rollout.log_probs, rollout.rewards, *results.values()]
+    return [agent.population.rows, *seen]
+
+
+def assert_members(got: list[Tensor], expected: list[Tensor], members: Sequence[int]) -> None:
+    """What these members of the expected have is what all of the others have, to the bit."""
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other[list(members)], rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(("rule", "options"), INDEPENDENT.values(), ids=INDEPENDENT)
+def test_a_seed_is_the_same_alone_and_among_others(
+    rule: UpdateRule, options: dict[str, Any]
+) -> None:
+    settings: dict[str, Any] = {"rule": rule, "widths": (16, 8), **options}
+    six = outcome(range(6), 3, **settings)
+    assert not torch.equal(six[0][0], six[0][1])
+    assert_members(outcome([4], None, **settings), six, [4])
+    if not options:
+        assert_members(outcome([5, 0, 3], 3, **settings), six, [5, 0, 3])
+        assert_members(six, outcome(range(8), 8, **settings), range(6))
+
+
+@pytest.mark.parametrize("lanes", [4, 8])
+def test_chunks_change_nothing(lanes: int) -> None:
+    """Nor does the number of members, with networks of the usual size."""
+    settings: dict[str, Any] = {"iterations": 3, "lanes": lanes, "batch_size": 64}
+    four = outcome(range(4), 4, **settings)
+    for chunk_size in (1, None):
+        assert_members(outcome(range(4), chunk_size, **settings), four, range(4))
+
+
+@pytest.mark.parametrize(
+    ("task", "lanes"), [("Pendulum-v1", 3), ("Acrobot-v1", 3), ("multi-discrete", 1)]
+)
+def test_other_tasks_and_numbers_of_environments(task: str, lanes: int) -> None:
+    def make(count: int) -> Envs:
+        if task in VECTOR_ENVS:
+            return VECTOR_ENVS[task](count, max_episode_steps=7)
+        return match_envs(count, task)
+
+    # Three environments' observations do not fill whole vector registers, so that the second
+    # member's begin within one.
+    settings: dict[str, Any] = {"make_envs": make, "lanes": lanes, "iterations": 4}
+    settings |= {"normalize_rewards": True, "normalize_observations": True, "batch_size": 4}
+    three = outcome(range(3), 2, **settings)
+    assert_members(outcome([1], None, **settings), three, [1])
+
+
+@pytest.mark.parametrize(("task", "shared"), [("CartPole-v1", True), ("Pendulum-v1", False)])
+def test_members_are_stepped_together(task: str, shared: bool) -> None:
+    """Every operation of the loss is one that treats members alike: none is done one by one."""
+    envs = VECTOR_ENVS[task](12)
+    options: dict[str, Any] = {"shared": shared, "clip_value": 0.1, "entropy_coefficient": 0.1}
+    agent = begin(range(3), envs, ADAM, 3, num_steps=8, batch_size=8, epochs=1, **options)
+    agent.update(agent.rollout(envs))
+    assert agent.population.division == [3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rule", "options"), INDEPENDENT.values(), ids=INDEPENDENT)
+def test_a_seed_of_half_cheetah_is_the_same_alone_and_among_others(
+    rule: UpdateRule, options: dict[str, Any]
+) -> None:
+    pytest.importorskip("mujoco")
+
+    def make(count: int) -> Envs:
+        return SyncVectorEnv([lambda: gym.make("HalfCheetah-v5", max_episode_steps=30)] * count)
+
+    settings: dict[str, Any] = {"make_envs": make, "rule": rule, "lanes": 2, "num_steps": 64}
+    settings |= {"iterations": 3, **options}
+    five = outcome(range(5), 2, **settings)
+    assert_members(outcome([3], None, **settings), five, [3])
+    assert_members(outcome([1, 0], 2, **settings), five, [1, 0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, 7, 64])
+@pytest.mark.parametrize("widths", [(5,), (64, 64), (256, 256)])
+@pytest.mark.parametrize("task", ["CartPole-v1", "Pendulum-v1"])
+def test_a_sweep_of_shapes(task: str, widths: tuple[int, ...], batch: int) -> None:
+    settings: dict[str, Any] = {
+        "make_envs": VECTOR_ENVS[task],
+        "num_steps": 112,
+        "widths": widths,
+        "batch_size": batch,
+        "iterations": 2,
+        "epochs": 1,
+    }
+    five = outcome(range(5), 3, **settings)
+    assert_members(outcome([4], None, **settings), five, [4])
+    assert_members(outcome(range(3), 3, **settings), five, range(3))
+
+
+def test_global_generators_are_left_alone() -> None:
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index,union-attr]
+    outcome([0, 1], None, rule=INDEPENDENT["upgd"][0], iterations=2)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.array_equal(np.random.get_state()[1], states[1])  # type: ignore[index]
+
+
+# Updates that end early
+
+
+def test_members_end_their_updates_apart() -> None:
+    envs = cart_poles(16)
+    rule = UpdateRule(torch.optim.Adam, {"lr": 3e-3})
+    options: dict[str, Any] = {"num_steps": 32, "batch_size": 32, "epochs": 6}
+    agent = begin(range(4), envs, rule, target_kl=0.003, **options)
+    results = agent.update(agent.rollout(envs))
+    counts = (results["losses"] != 0).sum(dim=1)
+    assert len(set(counts.tolist())) > 1 and (counts < 24).any()
+    # The means are over the minibatches that were looked at.
+    for member, count in enumerate(counts.tolist()):
+        expected = results["losses"][member, :count].mean()
+        torch.testing.assert_close(results["loss"][member], expected)
+    assert (results["losses"][0, counts[0] :] == 0).all()
+
+
+# Divergence
+
+
+class Doomed(torch.optim.Optimizer):
+    """SGD with a rate of 1e6 for the one whose generator has this seed."""
+
+    stacks_members = True
+
+    def __init__(
+        self, params: Any, lr: float, doomed: int, generator: Sequence[torch.Generator]
+    ) -> None:
+        super().__init__(params, {"lr": lr})
+        own = [1e6 if one.initial_seed() == doomed else lr for one in generator]
+        self._rates = torch.tensor(own).unsqueeze(1)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.sub_(self._rates * p.grad)
+
+
+@pytest.mark.parametrize(
+    ("task", "chunk_size", "options"),
+    [
+        ("Pendulum-v1", 4, {"max_grad_norm": 0.0, "normalize_observations": True}),
+        ("Pendulum-v1", 2, {"normalize_rewards": True}),
+        ("CartPole-v1", 1, {"max_grad_norm": 0.0, "target_kl": 0.01}),
+    ],
+)
+def test_a_member_that_diverges_is_frozen_and_its_siblings_go_on(
+    task: str, chunk_size: int, options: dict[str, Any]
+) -> None:
+    doomed = derived_seed(1, "update")
+    rule = UpdateRule(Doomed, {"lr": 0.01, "doomed": doomed})
+
+    def run(seeds: Sequence[int]) -> tuple[PPO, list[Tensor]]:
+        envs = VECTOR_ENVS[task](4 * len(seeds))
+        settings = {"num_steps": 32, "batch_size": 32, "epochs": 4, "widths": (16, 8), **options}
+        agent = begin(seeds, envs, rule, chunk_size, **settings)
+        seen = []
+        for _ in range(4):
+            results = agent.update(agent.rollout(envs))
+            agent.population.freeze_diverged(results["losses"])
+            agent.population.mark_safe()
+            seen += list(results.values())
+        return agent, [agent.population.rows, *seen]
+
+    agent, results = run(range(4))
+    assert agent.population.frozen.tolist() == [False, True, False, False]
+    assert agent.population.rows.isfinite().all()
+    others = [0, 2, 3]
+    without, expected = run(others)
+    assert not without.population.frozen.any()
+    assert_members(expected, results, others)
+
+
+# State
+
+
+@pytest.mark.parametrize(
+    ("kind", "trained"),
+    [("normalised", 2), ("target_kl", 2), ("upgd", 2), ("continual-backprop", 2), ("upgd", 0)],
+)
+def test_state_round_trips_to_an_identical_future(kind: str, trained: int) -> None:
+    rule, options = INDEPENDENT[kind]
+    settings = {"num_steps": 16, "batch_size": 16, "epochs": 2, "widths": (9, 8), **options}
+
+    def make(seeds: Sequence[int], chunk_size: int | None) -> tuple[PPO, ClassicVectorEnv]:
+        envs = cart_poles(12)
+        return begin(seeds, envs, rule, chunk_size, **settings), envs
+
+    agent, envs = make(range(3), 2 if kind == "normalised" else 3)
+    for _ in range(trained):
+        agent.update(agent.rollout(envs))
+    file = io.BytesIO()
+    torch.save({"agent": agent.state_dict(), "envs": envs.state_dict()}, file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    other, other_envs = make(range(3, 6), 3)  # of other seeds, and with a past of their own
+    other.update(other.rollout(other_envs))
+    other.load_state_dict(state["agent"])
+    other_envs.load_state_dict(state["envs"])
+    for _ in range(2):
+        one, two = agent.rollout(envs), other.rollout(other_envs)
+        for name, value in vars(one).items():
+            assert torch.equal(value, getattr(two, name)), name
+        first, second = agent.update(one), other.update(two)
+        for name, value in first.items():
+            torch.testing.assert_close(value, second[name], rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(agent.population.rows, other.population.rows)
+
+
+def test_state_between_rollout_and_update() -> None:
+    """A lane that is about to be reset still is, and the orders drawn are the same."""
+    agent, envs = begin([2], cart := cart_poles(4), num_steps=15, batch_size=60), cart
+    rollout = agent.rollout(envs)
+    assert (rollout.terminated | rollout.truncated)[:, -1].any()
+    state = agent.state_dict()
+    other = begin([2], cart_poles(4), num_steps=15, batch_size=60)
+    other.load_state_dict(state)
+    copy = cart_poles(4)
+    copy.load_state_dict(envs.state_dict())
+    agent.update(rollout)
+    other.update(rollout)
+    assert torch.equal(agent.population.rows, other.population.rows)
+    after, again = agent.rollout(envs), other.rollout(copy)
+    assert (~after.valid[:, 0]).any()
+    for name, value in vars(after).items():
+        assert torch.equal(value, getattr(again, name)), name
+
+
+def test_a_loaded_learner_can_go_on_without_a_reset() -> None:
+    """A fresh one, made to be given a state, has not seen an environment."""
+    envs = cart_poles(4)
+    agent = begin([2], envs, num_steps=15, batch_size=60)
+    state, envs_state = agent.state_dict(), envs.state_dict()
+    expected = agent.rollout(envs)
+    with mock.patch.object(PPO, "reset"):
+        other = begin([2], again := cart_poles(4), num_steps=15, batch_size=60)
+    again.load_state_dict(envs_state)
+    other.load_state_dict(state)
+    assert torch.equal(other.rollout(again).actions, expected.actions)
+
+
+# Learning
+
+
+@pytest.mark.parametrize("kind", ["discrete", "multi-discrete", "continuous"])
+def test_it_learns_to_do_what_it_is_told(kind: str) -> None:
+    envs = match_envs(8, kind)
+    rule = UpdateRule(torch.optim.Adam, {"lr": 5e-3})
+    options: dict[str, Any] = {"num_steps": 16, "batch_size": 64, "epochs": 8, "gamma": 0.0}
+    agent = begin([0, 1], envs, rule, widths=(16,), log_std=-0.5, **options)
+    means = []
+    for _ in range(18):  # 1152 steps of each of two learners
+        rollout = agent.rollout(envs)
+        rewards = (rollout.rewards * rollout.valid).sum((1, 2)) / rollout.valid.sum((1, 2))
+        means.append(rewards)
+        agent.update(rollout)
+    least = {"discrete": 0.9, "multi-discrete": 0.9, "continuous": 0.7}[kind]
+    assert (means[0] < 0.6).all()
+    assert (means[-1] > least).all()
+
+
+@pytest.mark.slow
+def test_it_balances_the_pole() -> None:
+    envs = VECTOR_ENVS["CartPole-v1"](8)
+    agent = begin([0], envs, num_steps=256, batch_size=64, epochs=10)
+    returns, running = [], np.zeros(8)
+
+    def watch(rewards: Any, ended: Any, *_: Any) -> None:
+        running[:] += rewards
+        returns.extend(running[ended].tolist())
+        running[ended] = 0.0
+
+    for _ in range(15):  # 30,720 steps
+        agent.update(agent.rollout(envs, watch))
+    assert np.mean(returns[:20]) < 60
+    assert np.mean(returns[-20:]) > 150
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(3),
+        spaces.Box(0.0, 1.0, (2, 2)),
+        spaces.Box(np.zeros((2, 2), np.float32), np.arange(1, 5, dtype=np.float32).reshape(2, 2)),
+        spaces.Dict({"a": spaces.Box(0.0, 1.0, (2,))}),
+    ],
+    ids=["discrete", "image", "bounds", "dict"],
+)
+def test_other_observations_are_refused(space: spaces.Space[Any]) -> None:
+    def make(*_: Any) -> Network:
+        raise AssertionError("a network is made")
+
+    with pytest.raises(UsageError, match="observations: expected a Box with one axis") as error:
+        PPO([0], space, spaces.Discrete(2), make, ADAM, PPOOptions())
+    assert "\n" not in str(error.value)
+
+
+def test_other_actions_are_refused() -> None:
+    def make(*_: Any) -> Network:
+        raise AssertionError("a network is made")
+
+    with pytest.raises(UsageError, match="actions: expected Discrete") as error:
+        PPO([0], spaces.Box(0, 1, (2,)), spaces.MultiBinary(2), make, ADAM, PPOOptions())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("batch_size", [60, 512])
+def test_a_batch_size_that_does_not_divide_is_refused(batch_size: int) -> None:
+    envs = cart_poles(4)
+    message = f"agent.batch_size: expected a divisor of .* \\(256\\), got {batch_size}$"
+    with pytest.raises(UsageError, match=message):
+        begin([0], envs, num_steps=64, batch_size=batch_size)
+
+
+def test_options_are_what_they_are_said_to_be() -> None:
+    """The defaults are Stable-Baselines3's, environments and steps apart."""
+    model = reference(cart_pole, 2048)
+    ours = dataclasses.asdict(PPOOptions())
+    for name, theirs in (
+        ("batch_size", model.batch_size),
+        ("epochs", model.n_epochs),
+        ("gamma", model.gamma),
+        ("gae_lambda", model.gae_lambda),
+        ("clip_range", model.clip_range(1.0)),
+        ("clip_value", model.clip_range_vf),
+        ("value_coefficient", model.vf_coef),
+        ("entropy_coefficient", model.ent_coef),
+        ("max_grad_norm", model.max_grad_norm),
+        ("target_kl", model.target_kl),
+    ):
+        assert ours[name] == theirs, name
+    assert ours["num_envs"] * ours["num_steps"] == 2048
+    assert model.normalize_advantage and ours["normalize_advantages"] == "minibatch"
