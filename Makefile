@@ -9,7 +9,7 @@ WHEEL := $(VENV)/wheel
 PACKAGES := agents clrl configs envs
 PIP := $(BIN)/python -m pip
 
-.PHONY: help quickstart test check lint types proofs torture soak launchers gallery clean
+.PHONY: help quickstart test check lint types proofs bits torture soak launchers gallery clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 unexport PYTHONPATH PYTHONHOME
@@ -26,6 +26,7 @@ help:
 	@echo 'make test         set up .venv, run the test suite'
 	@echo 'make check        all that must pass: ruff, mypy, tests'
 	@echo 'make proofs       the longer tests, marked slow'
+	@echo 'make bits         a seed alone, among others, divided otherwise, resumed: the same bits?'
 	@echo 'make torture      kill training 50 times a case; KILLS=N CASES="NAME ..." for less'
 	@echo 'make soak         a suite under random kills for ten minutes; MINUTES=N for less'
 	@echo 'make launchers    install Ray and submitit, run the tests of launching with them'
@@ -35,13 +36,19 @@ help:
 quickstart: $(READY)
 	@$(BIN)/clrl suite quickstart --out runs/quickstart
 
+# One process a core, which take tests from each other when they have none left.
+TOGETHER := -n auto --maxprocesses 8 --dist worksteal
+
 test: $(READY)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(TOGETHER)
 
 check: lint types test
 
 proofs: $(READY)
 	@$(BIN)/python -m pytest -m slow
+
+bits: $(READY)
+	@$(BIN)/python tests/bits/bits.py
 
 KILLS := 50
 torture: $(READY)

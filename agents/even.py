@@ -3,7 +3,7 @@
 A member's results must not depend, in any bit, on how many members are computed with it, on its
 place among them, or on where its numbers lie in memory. Most operations are so by nature: they
 move numbers, or round each by itself. The others are looked at, on random numbers of the shapes
-at hand, whenever a computation is recorded (`look`): libraries choose their kernels by shape, by
+at hand, whenever a computation is recorded (`Look`): libraries choose their kernels by shape, by
 address and by processor, and what was measured on one processor says little of another.
 
 Products of matrices are what differs. Each has a **reference form**, in which no product knows of
@@ -14,6 +14,7 @@ forms are used where they equal it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -92,7 +93,9 @@ class Look(fx.Interpreter):
         uneven: names of operations by which a member would differ from itself alone, or of which
             that is not known.
         products: how many there are.
+        doubled: how many of them, of one member, take the reference form.
         apart: how many of them are computed one by one, although there are several members.
+        seconds: of the processor, that it took.
     """
 
     def __init__(self, module: fx.GraphModule, members: int) -> None:
@@ -101,7 +104,15 @@ class Look(fx.Interpreter):
         self._numbers = torch.randn(2**16, generator=torch.Generator().manual_seed(0))
         self._known: dict[Any, Any] = {}
         self.uneven: list[str] = []
-        self.products = self.apart = 0
+        self.products = self.doubled = self.apart = 0
+        self.seconds = 0.0
+
+    def run(self, *args: Any, **options: Any) -> Any:
+        """Run the computation, on tensors of the kind that it will be given."""
+        start = time.process_time()
+        result = super().run(*args, **options)
+        self.seconds = time.process_time() - start
+        return result
 
     def run_node(self, n: fx.Node) -> Any:
         """Look at one operation, and run it as it will be run from now on."""
@@ -111,6 +122,7 @@ class Look(fx.Interpreter):
             if n.target is stacked:
                 n.target = self._once(self._form, n, *args)
                 self.products += 1
+                self.doubled += n.target is doubled
                 self.apart += n.target is one_by_one
             elif name not in EVEN:
                 self.uneven.append(name)
@@ -129,7 +141,7 @@ class Look(fx.Interpreter):
     def _form(self, _: Any, left: Tensor, right: Tensor) -> Callable[..., Tensor]:
         """The form of a product."""
         size = left.shape[1] * right.shape[2]
-        for _ in range(max(2, min(16, 64 // size))):  # a single number may agree by chance
+        for _ in range(min(16, -(-64 // size))):  # a single number may agree by chance
             operands = self._random(left), self._random(right)
             product = stacked(*operands)
             for member in self._some(_SEEN_IN_PRODUCTS):
@@ -167,8 +179,8 @@ class Look(fx.Interpreter):
         if not value.is_floating_point():
             return value  # labels, indices and choices have a meaning
         memory, numbers = _room(value.shape, value)
-        pieces = memory.split(len(self._numbers))
-        for piece in pieces:
+        for first in range(0, len(memory), len(self._numbers)):
+            piece = memory[first : first + len(self._numbers)]
             piece.copy_(self._numbers[: len(piece)])
         self._numbers = self._numbers.roll(len(memory) % 8191 + 1)
         return numbers

@@ -22,7 +22,7 @@ from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from clrl.agents.device import CPU
-from clrl.agents.even import ALIGNMENT, aligned
+from clrl.agents.even import ALIGNMENT, Look, aligned
 from clrl.agents.networks import HiddenLayer, Network
 from clrl.agents.optim.members import Flat
 from clrl.agents.optim.rule import StackedOptimizer, UpdateRule, mixes_members
@@ -130,6 +130,25 @@ class Population:
     def division(self) -> list[int]:
         """How many members each chunk has; nothing before the first update."""
         return [len(chunk.rows) for chunk in self._chunks]
+
+    @property
+    def looks(self) -> list[Look]:
+        """What was found of the computations of updates, one for each size of a chunk."""
+        found = (recording.look for recording in self._recordings.values())
+        return [look for look in found if look is not None]
+
+    def evenness(self) -> str:
+        """How members are kept the same alone and among others, in words."""
+        if not self._chunks:
+            return ""
+        if self.device != CPU:
+            return "not looked at"
+        uneven = sorted({name for look in self.looks for name in look.uneven})
+        if uneven:
+            return f"one member at a time, for {', '.join(uneven)}"
+        text = f"up to {max(self.division)} stacked"
+        apart = max(look.apart for look in self.looks)
+        return f"{text}; {apart} products one by one" if apart else text
 
     def parameters(self) -> dict[str, Tensor]:
         """The parameters: name to a view [members, *shape]."""
@@ -280,7 +299,7 @@ class Population:
             # A computation by which members would differ from themselves alone is done alone.
             for chunk in chunks:
                 chunk.compute_gradients(next(_by_update(batches, chunk.members)))
-            if any(recording.look.uneven for recording in self._recordings.values()):
+            if any(look.uneven for look in self.looks):
                 chunks = self._chunks_of(1)
         for chunk in chunks:
             own = self._pasts[chunk.members]

@@ -79,7 +79,11 @@ class Averaging(Method):
         """
         population = self.learners.population
         rows = [*self._models, *([population.rows] if self._begun else [])]
-        return torch.stack([of(population.views_of(row)) for row in rows]).mean(dim=0)
+        # One after another: a reduction may round by how many members there are.
+        total = of(population.views_of(rows[0]))
+        for row in rows[1:]:
+            total = total + of(population.views_of(row))
+        return total / len(rows)
 
     def observe(self, members: slice, rows: Tensor, gradients: Tensor) -> None:
         """The present model is being trained."""

@@ -52,7 +52,7 @@ class RunArguments(LaunchOptions):
         consolidation: methods against forgetting; see clrl list consolidation.
         steps: examples that each learner sees.
         log_every: examples between two lines of metrics.jsonl.
-        chunk_size: members stepped together; measured unless given.
+        chunk_size: members stepped together; as suits the network's size unless given.
         seeds: such as 0-9 or 0,2,5-7.
         out: the folder for results; runs/BENCHMARK unless given.
     """

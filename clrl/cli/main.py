@@ -124,6 +124,11 @@ class TensorBoardArguments:
 
 
 @dataclass(frozen=True)
+class BitsArguments:
+    """Show how this processor computes seeds side by side, and which products a seed does apart."""
+
+
+@dataclass(frozen=True)
 class BenchArguments:
     """Measure speed against what a plain user has: PyTorch loops, Gymnasium, Stable-Baselines3.
 
@@ -179,6 +184,7 @@ def _dispatch(words: list[str]) -> int:
         "report": (report_command, "write a report about a folder"),
         "tensorboard": (tensorboard_command, "show the curves of a folder"),
         "bench": (bench_command, "measure speed"),
+        "bits": (bits_command, "look at how this processor treats seeds side by side"),
     }
     if not words or words[0] in ("-h", "--help"):
         print("usage: clrl COMMAND [OPTIONS]\n")
@@ -364,6 +370,15 @@ def tensorboard_command(argv: list[str]) -> int:
     print(f"means over seeds: {address}#custom_scalars   settings: {address}#hparams", flush=True)
     command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(folder)]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
+
+
+def bits_command(argv: list[str]) -> int:
+    """``clrl bits``."""
+    _read(BitsArguments, argv, "bits")
+    from clrl.bench import bits
+
+    bits.main()
+    return 0
 
 
 def bench_command(argv: list[str]) -> int:

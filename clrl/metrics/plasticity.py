@@ -417,12 +417,20 @@ def _nonzero_along(tensor: Tensor, axis: int) -> Tensor:
 
 def _total(rows: list[Tensor]) -> Tensor:
     """Sum of everything a member has, ``[members, ...]`` each -> ``[members]``."""
-    return torch.stack([row.double().reshape(len(row), -1).sum(1) for row in rows]).sum(0)
+    return _added([row.double().reshape(len(row), -1).sum(1) for row in rows])
+
+
+def _added(parts: list[Tensor]) -> Tensor:
+    """The sum of parts, one after another: a reduction rounds by how many members there are."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
 
 
 def _norm(tensors: list[Tensor]) -> Tensor:
     norms = [torch.linalg.vector_norm(t, dim=tuple(range(1, t.ndim))).double() for t in tensors]
-    return _or_nan(torch.linalg.vector_norm(torch.stack(norms), dim=0))
+    return _or_nan(_added([norm * norm for norm in norms]).sqrt())
 
 
 def _fraction(units: Tensor) -> Tensor:

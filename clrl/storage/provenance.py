@@ -19,6 +19,9 @@ THREADS = 1
 DECIDING = (*PACKAGES, "commit", "threads", "device")
 """What has to be the same for a run to go on as if it had never been interrupted."""
 
+CHOOSING = ("MKL_CBWR", "ATEN_CPU_CAPABILITY")
+"""Variables by which MKL and torch choose among kernels; other kernels round otherwise."""
+
 Provenance = Mapping[str, str | int | None]
 
 
@@ -32,8 +35,9 @@ def provenance(device: str = "cpu") -> Provenance:
     Returns:
         The versions of `PACKAGES` (None for one that is not installed); ``commit``, where this
         code is a git checkout (with ``+`` behind it where files differ from it); ``threads``;
-        ``device``; ``python``; ``machine``, ``processor`` and ``cores``, which are for people to
-        read.
+        ``device``; ``python``; ``machine``, ``processor``, ``cores`` and what chooses kernels,
+        `CHOOSING` (None where it is not set), which are for people to read. Training adds
+        ``members``: how those were computed, so that each is the same alone.
     """
     return {
         **{name: _version(name) for name in PACKAGES},
@@ -44,6 +48,7 @@ def provenance(device: str = "cpu") -> Provenance:
         "machine": platform.node(),
         "processor": _processor(),
         "cores": os.cpu_count(),
+        **{name: os.environ.get(name) for name in CHOOSING},
     }
 
 

@@ -230,6 +230,18 @@ def start_run(
     _write_status(folder, "running", status)
 
 
+def add_provenance(folder: Path, **values: str) -> None:
+    """Say more of what a run is made with; nothing where its status is kept elsewhere.
+
+    Raises:
+        StorageError: the status cannot be written.
+    """
+    status = readable_status(folder)
+    if status:
+        status["provenance"] = {**status.get("provenance", {}), **values}
+        _write_json(folder / STATUS, status)
+
+
 def end_run(folder: Path, state: State, error: str = "") -> None:
     """Note how a run ended.
 
@@ -254,7 +266,11 @@ def _write_status(folder: Path, state: State, more: Mapping[str, Any]) -> None:
         "steps": _last_step(folder / METRICS),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    files.write_atomically(folder / STATUS, (json.dumps(status, indent=2) + "\n").encode())
+    _write_json(folder / STATUS, status)
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    files.write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
 
 
 def _last_step(path: Path) -> int:

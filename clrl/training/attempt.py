@@ -11,7 +11,7 @@ from types import FrameType
 
 from clrl.errors import UsageError
 from clrl.settings.config import RunConfig
-from clrl.storage import checkpoint
+from clrl.storage import checkpoint, record
 from clrl.storage.checkpoint import Keeping
 from clrl.storage.record import Position, Recorder, Unlike
 from clrl.training.online import Latest, Online
@@ -73,6 +73,7 @@ class Attempt:
         self._recorders: dict[int, Recorder] = {}
         self._asked = False  # for an end
         self._exact: bool | None = None  # whether what is written can be read; None: not known yet
+        self._noted = False  # how members are computed
         self._in_memory: bytes | None = None
         self._next_in_memory = 0.0  # when the state may be kept in memory again
         self._saved = (time.monotonic(), 0)
@@ -133,6 +134,8 @@ class Attempt:
 
     def _at_safe_point(self, done: int, total: int) -> None:
         self._progress(done, self._online.latest())
+        if not self._noted:
+            self._note()
         now, step = time.monotonic(), self._loop.step
         since, step_then = self._saved
         by_steps = self._keeping.steps and step - step_then >= self._keeping.steps
@@ -151,6 +154,13 @@ class Attempt:
         if self._asked and (kept or self._in_memory):  # maybe in the meantime
             self._write(self._in_memory)
             raise Preempted
+
+    def _note(self) -> None:
+        """Say in every run's provenance how members are kept the same alone and among others."""
+        self._noted = True
+        how = self._loop.evenness()
+        for folder in self._folders.values():
+            record.add_provenance(folder, members=how)
 
     def _keep(self) -> None:
         """Write a checkpoint of this moment."""

@@ -69,7 +69,8 @@ class Diagnostics:
                     name.rpartition("/")[2]: torch.cat([one[metric] for one in per_layer[name]])
                     for name in names
                 }
-                values[f"{part}/{metric}"] = torch.stack(list(rows.values())).mean(dim=0)
+                # One after another: a reduction would round by how many members there are.
+                values[f"{part}/{metric}"] = sum(rows.values(), torch.zeros(())) / len(rows)
                 values |= {f"{part}/{metric}/{name}": row for name, row in rows.items()}
         return _tagged(values)
 

@@ -126,6 +126,11 @@ class Loop(abc.ABC):
             UsageError: it will not.
         """
 
+    def evenness(self) -> str:
+        """How members are kept the same alone and among others; see `Population.evenness`."""
+        text: str = self.agent.population.evenness()
+        return text
+
     def _frozen(self) -> list[bool]:
         frozen: list[bool] = self.agent.population.frozen.tolist()
         return frozen

@@ -115,6 +115,10 @@ class SB3Training:
             progress((done + 1) * steps, total)
         return {seed: self._states[str(seed)] for seed in self.seeds}
 
+    def evenness(self) -> str:
+        """See `clrl.training.loop.Loop.evenness`: they never meet."""
+        return "one seed after another"
+
     def check_state(self) -> None:
         """See `clrl.training.loop.Loop.check_state`: some environments cannot be read."""
         state_dict(self.envs())

@@ -153,3 +153,18 @@ def test_one_recording_serves_several_places() -> None:
     for place, others, values in zip(places, rest, inputs, strict=True):
         for got, expected in zip([*place, *others], function(*values), strict=True):
             assert torch.equal(got, expected)
+
+
+def test_constants_and_parts_of_results() -> None:
+    """Tensors from elsewhere, results that are tuples, and operations in place."""
+    constant = normal(3)
+
+    def function(a: Tensor, b: Tensor) -> list[Tensor]:
+        first, second = torch.split(a, 2, dim=1)
+        top, index = (first * constant.unsqueeze(1)).max(dim=1)
+        total = (second + constant.unsqueeze(1)).sum(dim=1)
+        total += top
+        return [total.mul_(2.0) + index, b * constant]
+
+    inputs = [normal(3, 4), normal(3, seed=1)]
+    check(function, inputs, [], [[normal(3, 4, seed=2), normal(3, seed=3)]])
