@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 VARIABLES = ("MKL_CBWR", "ATEN_CPU_CAPABILITY")
 SETTINGS: tuple[Mapping[str, str], ...] = (
@@ -51,11 +51,11 @@ OTHERS: tuple[tuple[tuple[int, ...], int | None], ...] = (
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained; the broad ones under the default setting alone."""
+    """What is trained; it is part of the short form or not."""
 
     name: str
     raw: Mapping[str, Any]
-    form: Literal["broad", "usual", "short"] = "usual"
+    short: bool = False
 
 
 def stream(benchmark: str, optimizer: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -88,8 +88,8 @@ SGD = {"name": "sgd", "lr": 0.01}
 ADAM = {"name": "adam", "lr": 3e-4}
 REPLACING = [{"name": "continual-backprop", "replacement_rate": 0.1, "maturity_threshold": 5}]
 CASES = (
-    Case("permuted digits, SGD", stream("permuted-digits", SGD), form="short"),
-    Case("permuted digits, UPGD", stream("permuted-digits", {"name": "upgd"}), form="broad"),
+    Case("permuted digits, SGD", stream("permuted-digits", SGD), short=True),
+    Case("permuted digits, UPGD", stream("permuted-digits", {"name": "upgd"})),
     Case(
         "permuted digits, 300-150, CBP over Adam",
         stream(
@@ -106,7 +106,6 @@ CASES = (
             {"name": "adaupgd"},
             network={"name": "mlp", "widths": [33, 7], "activation": "tanh", "layer_norm": True},
         ),
-        form="broad",
     ),
     Case(
         "slow regression, shrink and perturb",
@@ -117,8 +116,8 @@ CASES = (
             network={"name": "mlp", "widths": [5], "activation": "leaky-relu"},
         ),
     ),
-    Case("PPO on CartPole, Adam", ppo("CartPole-v1", ADAM), form="short"),
-    Case("PPO on CartPole, CBP over Adam", ppo("CartPole-v1", ADAM, addons=REPLACING), "broad"),
+    Case("PPO on CartPole, Adam", ppo("CartPole-v1", ADAM), short=True),
+    Case("PPO on CartPole, CBP over Adam", ppo("CartPole-v1", ADAM, addons=REPLACING)),
     Case(
         "PPO on Pendulum, UPGD, a network of odd sizes",
         ppo(
@@ -135,7 +134,6 @@ CASES = (
             "steps": 256,
             "log_every": 128,
         },
-        form="broad",
     ),
 )
 
@@ -238,21 +236,18 @@ def _first(whole: Sequence[Any], own: Sequence[Any]) -> str:
     return "another number of lines"
 
 
-FORMS = {"short": ("short",), "usual": ("short", "usual"), "broad": ("short", "usual", "broad")}
-
-
-def child(form: str) -> None:
+def child(short: bool) -> None:
     """Compare cases under the setting that this process was started with; print JSON."""
     from clrl.launch.process import set_up
 
     set_up()
-    print(json.dumps([compare(case) for case in CASES if case.form in FORMS[form]]))
+    print(json.dumps([compare(case) for case in CASES if case.short or not short]))
 
 
-def examine(setting: Mapping[str, str], form: str) -> tuple[list[dict[str, Any]], float]:
+def examine(setting: Mapping[str, str], short: bool) -> tuple[list[dict[str, Any]], float]:
     """A setting's comparisons, in a process of its own, and the seconds that they took."""
     environment = {key: value for key, value in os.environ.items() if key not in VARIABLES}
-    command = [sys.executable, __file__, "--child", form]
+    command = [sys.executable, __file__, "--child", *(["--short"] if short else [])]
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         environment |= {**setting, "SB3_LOGDIR": folder, "OMP_NUM_THREADS": "1"}
@@ -285,10 +280,10 @@ def main() -> int:
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--short", action="store_true", help="two settings and two cases")
-    parser.add_argument("--child", choices=FORMS, help=argparse.SUPPRESS)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child(options.child)
+        child(options.short)
         return 0
     made_with = provenance()
     print(f"{made_with['processor']}, torch {made_with['torch']}, one thread; runs that equal")
@@ -296,10 +291,7 @@ def main() -> int:
     settings = possible(SETTINGS[:2] if options.short else SETTINGS)
     failed = False
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        forms = [
-            "short" if options.short else "usual" if setting else "broad" for setting in settings
-        ]
-        results = pool.map(examine, settings, forms)
+        results = pool.map(lambda setting: examine(setting, options.short), settings)
         for setting, (cases, seconds) in zip(settings, results, strict=True):
             total = sum(case["runs"] for case in cases)
             differ = [f"{case['case']}: {line}" for case in cases for line in case["differ"]]
