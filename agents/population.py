@@ -135,6 +135,22 @@ class Population:
         """The parameters: name to a view [members, *shape]."""
         return self._flat.views(self.rows)
 
+    def module(self, member: int) -> Network:
+        """A member as an ordinary network of its own: a copy, with its present parameters."""
+        made = copy.deepcopy(self.network).to(self.device)
+        with torch.no_grad():
+            for name, values in self.parameters().items():
+                made.get_parameter(name).copy_(values[member])
+        return made
+
+    def take_member(self, state: Mapping[str, Any], member: int) -> None:
+        """Take one member's parameters over from another population's `state_dict`.
+
+        It is for a population of one that is to act and not to learn.
+        """
+        self.rows.copy_(state["rows"][member].unsqueeze(0))
+        self.mark_safe()
+
     def views_of(self, rows: Tensor) -> dict[str, Tensor]:
         """Rows like the population's own [members, padded], as views [members, *shape] by name."""
         return self._flat.views(rows)
