@@ -7,6 +7,7 @@ Nothing heavy is imported before it is known to be needed.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 from annotated_types import Ge, Le
 
 from clrl.cli import arguments
+from clrl.cli.play import PlayArguments, play
 from clrl.errors import StorageError, UsageError
 from clrl.launch.options import LaunchOptions
 from clrl.options import PositiveInt
@@ -178,6 +180,7 @@ def _dispatch(words: list[str]) -> int:
         "resume": (resume_command, "do what is left in a folder"),
         "report": (report_command, "write a report about a folder"),
         "tensorboard": (tensorboard_command, "show the curves of a folder"),
+        "play": (play_command, "try, watch or record what a run has learned"),
         "bench": (bench_command, "measure speed"),
     }
     if not words or words[0] in ("-h", "--help"):
@@ -364,6 +367,13 @@ def tensorboard_command(argv: list[str]) -> int:
     print(f"means over seeds: {address}#custom_scalars   settings: {address}#hparams", flush=True)
     command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(folder)]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
+
+
+def play_command(argv: list[str]) -> int:
+    """``clrl play``."""
+    options = _read(PlayArguments, argv, "play")
+    play(options, functools.partial(print, flush=True))
+    return 0
 
 
 def bench_command(argv: list[str]) -> int:
