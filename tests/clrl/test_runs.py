@@ -204,3 +204,32 @@ def test_a_control_task_brings_an_agent_that_acts(capsys: pytest.CaptureFixture[
     assert default_agent("permuted-digits") == default_agent("a.b:C") == "supervised"
     assert main(["run", "--benchmark", "offset-cartpole", "--help"]) == 0
     assert "--agent.num-envs" in capsys.readouterr().out
+
+
+def test_an_interrupted_call_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    given = TINY | {"steps": 400_000, "log_every": 200_000}
+    script = (
+        "import _thread, os, signal, threading, time, clrl\n"
+        "from pathlib import Path\n"
+        f"given = {given!r}\n"
+        "def interrupt():\n"
+        "    while not any(Path('out').glob('*/*/seed-0/metrics.jsonl')):\n"
+        "        time.sleep(0.05)\n"
+        "    time.sleep(1)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "threading.Thread(target=interrupt, daemon=True).start()\n"
+        "try:\n"
+        "    clrl.run(**given, out='out', quiet=True)\n"
+        "except KeyboardInterrupt:\n"
+        "    print(*clrl.load('out').states.values())\n"
+        "    print(clrl.load_policy('out/permuted-digits/sgd/seed-0').step > 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-"],
+        input=script,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["preempted", "True"]
