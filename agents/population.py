@@ -13,19 +13,20 @@ on the CPU and moved, so that it is the same everywhere.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from clrl.agents.chunk import Chunk, Companion, Tap, by_update
 from clrl.agents.device import CPU
-from clrl.agents.even import ALIGNMENT, Look, aligned
-from clrl.agents.networks import HiddenLayer, Network
+from clrl.agents.even import Look, aligned
+from clrl.agents.networks import Network
 from clrl.agents.optim.members import Flat
-from clrl.agents.optim.rule import StackedOptimizer, UpdateRule, mixes_members
+from clrl.agents.optim.rule import UpdateRule, mixes_members
 from clrl.agents.replay import Recording, Replay, record
 
 Forward = Callable[..., Any]
@@ -40,16 +41,6 @@ It must be pure: operations on its arguments alone. It is recorded once and repl
 
 _WEIGHTS = 1_200_000
 """Weights of the members in a chunk: beyond some four megabytes, wider chunks were slower."""
-
-
-class Companion(Protocol):
-    """Acts around every update, elementwise: on rows of parameters, each for itself."""
-
-    def before_step(self, members: slice, rows: Tensor, gradients: Tensor) -> None:
-        """See the parameters of some members, and see or change their gradients."""
-
-    def after_step(self, members: slice, rows: Tensor) -> None:
-        """See the parameters after the update."""
 
 
 class Population:
@@ -114,7 +105,7 @@ class Population:
         self.gradients = torch.zeros_like(self.rows)
         self._safe = self.rows.clone()
         self.frozen = torch.zeros(len(networks), dtype=torch.bool, device=device)
-        self._chunks: list[_Chunk] = []
+        self._chunks: list[Chunk] = []
         # Shared by all chunks: computations by number of members and shapes of the batch, and
         # the names of what the loss gives.
         self._recordings: dict[Any, Recording] = {}
@@ -153,6 +144,22 @@ class Population:
     def parameters(self) -> dict[str, Tensor]:
         """The parameters: name to a view [members, *shape]."""
         return self._flat.views(self.rows)
+
+    def module(self, member: int) -> Network:
+        """A member as an ordinary network of its own: a copy, with its present parameters."""
+        made = copy.deepcopy(self.network).to(self.device)
+        with torch.no_grad():
+            for name, values in self.parameters().items():
+                made.get_parameter(name).copy_(values[member])
+        return made
+
+    def take_member(self, state: Mapping[str, Any], member: int) -> None:
+        """Take one member's parameters over from another population's `state_dict`.
+
+        It is for a population of one that is to act and not to learn.
+        """
+        self.rows.copy_(state["rows"][member].unsqueeze(0))
+        self.mark_safe()
 
     def views_of(self, rows: Tensor) -> dict[str, Tensor]:
         """Rows like the population's own [members, padded], as views [members, *shape] by name."""
@@ -277,7 +284,7 @@ class Population:
             Hidden layer name to activations [examples, features].
         """
         own = {name: value[member] for name, value in self.parameters().items()}
-        with torch.no_grad(), _Tap(self.network, self.network.hidden_layers) as tap:
+        with torch.no_grad(), Tap(self.network, self.network.hidden_layers) as tap:
             functional_call(self.network, (own, self._buffers), (aligned(inputs.to(self.device)),))
             return dict(tap.features)
 
@@ -292,13 +299,13 @@ class Population:
 
         return bound
 
-    def _divide(self, batches: Sequence[Tensor]) -> list[_Chunk]:
+    def _divide(self, batches: Sequence[Tensor]) -> list[Chunk]:
         size = min(self._chunk_size or self._suitable_size(), len(self))
         chunks = self._chunks_of(size)
         if size > 1 and self.device == CPU:
             # A computation by which members would differ from themselves alone is done alone.
             for chunk in chunks:
-                chunk.compute_gradients(next(_by_update(batches, chunk.members)))
+                chunk.compute_gradients(next(by_update(batches, chunk.members)))
             if any(look.uneven for look in self.looks):
                 chunks = self._chunks_of(1)
         for chunk in chunks:
@@ -308,7 +315,7 @@ class Population:
         self._pasts = [None] * len(self)
         return chunks
 
-    def _chunks_of(self, size: int) -> list[_Chunk]:
+    def _chunks_of(self, size: int) -> list[Chunk]:
         count = -(-len(self) // size)
         bounds = [i * len(self) // count for i in range(count + 1)]
         return [
@@ -322,8 +329,8 @@ class Population:
         rows: Tensor,
         gradients: Tensor,
         generators: Sequence[torch.Generator],
-    ) -> _Chunk:
-        chunk = _Chunk(
+    ) -> Chunk:
+        chunk = Chunk(
             members,
             rows[members],
             gradients[members],
@@ -425,174 +432,3 @@ class Compiled:
         results = vmap(self._function)(parameters, *values[len(self._names) :])
         flat, self._result = tree_flatten(results)
         return flat
-
-
-class _Tap:
-    """Collects a network's hidden activations while it is open."""
-
-    def __init__(self, network: Network, layers: Sequence[HiddenLayer]) -> None:
-        self._network = network
-        self._layers = layers
-        self.features: dict[str, Tensor] = {}
-
-    def __enter__(self) -> _Tap:
-        def keep(name: str) -> Callable[..., None]:
-            def hook(_module: Any, _inputs: Any, output: Tensor) -> None:
-                self.features[name] = output
-
-            return hook
-
-        self._handles = [
-            self._network.get_submodule(layer.activation).register_forward_hook(keep(layer.name))
-            for layer in self._layers
-        ]
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-
-def _by_update(batches: Sequence[Tensor], members: slice) -> Iterator[tuple[Tensor, ...]]:
-    """Some members' batches [members, updates, ...], one update after another: [members, ...] each.
-
-    Every one begins where torch's own tensors do, so that it does not matter which it is.
-    """
-    parts = []
-    for batch in batches:
-        own = batch[members].transpose(0, 1)
-        size = own[0].numel()
-        unit = ALIGNMENT // own.element_size()
-        padded = -(-size // unit) * unit
-        place = own.new_empty(len(own), padded)[:, :size].view(own.shape)
-        parts.append(place.copy_(own))
-    return zip(*parts, strict=True)
-
-
-class _Chunk:
-    """Members stepped together."""
-
-    def __init__(
-        self,
-        members: slice,
-        rows: Tensor,
-        gradients: Tensor,
-        generators: Sequence[torch.Generator],
-        flat: Flat,
-        template: Network,
-        loss: Callable[..., tuple[Tensor, dict[str, Tensor]]],
-        rule: UpdateRule,
-        apart: bool,
-        recordings: dict[Any, Recording],
-        results: list[str],
-        max_grad_norm: float,
-        halt: tuple[str, float] | None,
-    ) -> None:
-        self.members = members
-        self.rows = rows
-        self.gradients = gradients
-        rows.grad = gradients
-        self._flat = flat
-        self._template = template
-        self._loss = loss
-        self._tapped = template.hidden_layers if rule.needs_features else ()
-        self._features: dict[str, Tensor] = {}
-        self._parameters = flat.views(rows)
-        self._recordings = recordings
-        self._results = results
-        self._max_grad_norm = max_grad_norm
-        self._halt = halt
-        self.scale = rows.new_ones(len(rows), 1)  # of the last gradients
-        self._replays: dict[Any, Replay] = {}
-        self.optimizer = StackedOptimizer(
-            rule, rows, flat, template, generators, apart, self._features
-        )
-
-    def learn(
-        self,
-        batches: Sequence[Tensor],
-        frozen: Tensor,
-        safe: Tensor,
-        companion: Companion | None = None,
-    ) -> dict[str, Tensor]:
-        still = torch.nonzero(frozen[self.members]).flatten()
-        safe = safe[self.members][still]
-        results = []
-        with torch.no_grad():
-            for batch in _by_update(batches, self.members):
-                outputs = self.compute_gradients(batch)
-                for layer, value in zip(self._tapped, outputs, strict=False):
-                    self._features[layer.name] = value
-                if companion is not None:
-                    companion.before_step(self.members, self.rows, self.gradients)
-                results.append((*outputs[len(self._tapped) :], *self._clip()))
-                if self._halts(results[-1]):
-                    break
-                self.optimizer.step()
-                if companion is not None:
-                    companion.after_step(self.members, self.rows)
-                if len(still):
-                    self.rows[still] = safe
-        stacked = [torch.stack(values, dim=1) for values in zip(*results, strict=True)]
-        names = [*self._results, *(["grad_norm"] if self._max_grad_norm else [])]
-        named = dict(zip(names, stacked, strict=True))
-        if self._halt:
-            named["counted"] = self.rows.new_ones(1, len(results))
-            missing = batches[0].shape[1] - len(results)
-            for name, value in named.items():
-                named[name] = torch.cat([value, value.new_zeros(1, missing, *value.shape[2:])], 1)
-        return named
-
-    def _halts(self, results: Sequence[Tensor]) -> bool:
-        if not self._halt:
-            return False
-        name, limit = self._halt
-        return bool(results[self._results.index(name)] > limit)
-
-    def _clip(self) -> tuple[Tensor, ...]:
-        """Scale long gradients down; return their norms [members] before, if there is a bound."""
-        if not self._max_grad_norm:
-            return ()
-        norms = (self.gradients * self.gradients).sum(dim=1).sqrt()
-        self.scale = (self._max_grad_norm / (norms + 1e-6)).clamp(max=1.0).unsqueeze(1)
-        self.gradients.mul_(self.scale)
-        return (norms,)
-
-    def scale_rates(self, share: float) -> None:
-        for group in self.optimizer.base.param_groups:
-            group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
-
-    def compute_gradients(self, batch: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Fill the gradients for one batch; return features if asked for, then results."""
-        key = (len(self.rows), *((value.shape, value.dtype) for value in batch))
-        inputs = [*self._parameters.values(), *batch]
-        if key not in self._replays:
-            if key not in self._recordings:
-                members = len(self.rows) if self.rows.is_cpu else None
-                self._recordings[key] = record(
-                    self._compute, inputs, len(self._parameters), members
-                )
-            gradients = list(self._flat.views(self.gradients).values())
-            self._replays[key] = self._recordings[key].bind(gradients)
-        return self._replays[key](*inputs)
-
-    def _compute(self, *inputs: Tensor) -> Sequence[Tensor]:
-        """Gradients of every member, then features if asked for, loss and named tensors."""
-        names = list(self._parameters)
-        values = [value.detach().requires_grad_() for value in inputs[: len(names)]]
-
-        def one(parameters: dict[str, Tensor], *batch: Tensor) -> Any:
-            with _Tap(self._template, self._tapped) as tap:
-                loss, named = self._loss(parameters, *batch)
-            return loss, named, [tap.features[layer.name] for layer in self._tapped]
-
-        parameters = dict(zip(names, values, strict=True))
-        with torch.enable_grad():
-            losses, named, features = vmap(one)(parameters, *inputs[len(names) :])
-            ones = torch.ones_like(losses)  # of each its own: nothing is added up over members
-            gradients = torch.autograd.grad(losses, values, ones, materialize_grads=True)
-        self._results[:] = ["loss", *named]
-        features = [value.flatten(1, -2) for value in features]
-        # A named tensor may be a parameter, which the update is about to change.
-        copies = [value.detach().clone() for value in named.values()]
-        return [*gradients, *(value.detach() for value in (*features, losses)), *copies]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clrl.agents.consolidation.base import Consolidation, Learners, Method
@@ -154,6 +156,7 @@ class Supervised:
         )
         self._measured = self.population.compiled(self._answers_of_one)
         self._present_loss = self.population.compiled(lambda *batch: self._loss(*batch)[0])
+        self._given = self.population.compiled(lambda forward, x: forward(x))
         self._probabilities = self.population.compiled(
             lambda forward, x: torch.softmax(forward(x), dim=-1)
         )
@@ -307,6 +310,27 @@ class Supervised:
         each = self._measured(*(value.to(self._device) for value in (x, y)))
         hits: Tensor = each["accuracy"]
         return hits.double().mean(dim=1)
+
+    def answer(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """What the networks give, without learning: logits of classes, or predictions.
+
+        Args:
+            x: inputs [examples, inputs], as many for each member, those of a member side by side.
+
+        Returns:
+            [examples, outputs].
+        """
+        rows = np.array(x, np.float32).reshape(len(self.population), -1, x.shape[-1])
+        given: Tensor = self._given(torch.from_numpy(rows).to(self._device))
+        outputs: NDArray[np.float32] = given.flatten(0, 1).cpu().numpy()
+        return outputs
+
+    def take_member(self, state: Mapping[str, Any], member: int) -> None:
+        """Answer from now on as one member of the learners whose `state_dict` this is.
+
+        It is for a single learner, made alike.
+        """
+        self.population.take_member(state["population"], member)
 
     def _averaging_accuracy(self, averaging: Averaging, x: Tensor, y: Tensor) -> Tensor:
         """Of the mean probabilities: as the log-probabilities of one network."""

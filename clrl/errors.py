@@ -1,4 +1,4 @@
-"""The one exception that stands for a user's mistake."""
+"""Exceptions that tell a user in one line what went wrong."""
 
 
 class UsageError(Exception):
@@ -17,3 +17,7 @@ def shown(given: object) -> str:
 
 class StorageError(Exception):
     """A file or folder could not be made, read or written: one line that names it and says why."""
+
+
+class RunsFailed(Exception):
+    """Runs were carried out and some of them failed: one line that says which, and why."""

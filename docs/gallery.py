@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from clrl import suite
+from clrl import suites
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
 from clrl.cli import arguments
@@ -51,7 +51,7 @@ def main() -> None:
 def draw(runs: Path) -> None:
     """Take in the folders of the package's suites that lie below ``runs``."""
     outcomes = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {}
-    for name in suite.names():
+    for name in suites.names():
         if (runs / name / "suite.yaml").is_file():
             results = read(runs / name)
             found = studies(results)
@@ -146,7 +146,7 @@ def _figures(
 
 def _used(kind: str, wanted: str) -> Iterator[tuple[str, str, str]]:
     """(suite, label, settings) wherever the package's suites name it."""
-    for name in suite.names():
+    for name in suites.names():
         loaded = _loaded(name)
         if kind == "benchmark":
             for label, choice in loaded.benchmarks.items():
@@ -161,8 +161,8 @@ def _used(kind: str, wanted: str) -> Iterator[tuple[str, str, str]]:
 
 
 @functools.cache
-def _loaded(name: str) -> suite.Suite:
-    return suite.load(name)
+def _loaded(name: str) -> suites.Suite:
+    return suites.load(name)
 
 
 def _settings(options: Any) -> str:

@@ -58,7 +58,9 @@ from clrl.envs.schedules import (
     Uniform,
 )
 from clrl.envs.state import load_state_dict, state_dict
+from clrl.envs.streams.base import Stream
 from clrl.envs.tasks import Tasks
+from clrl.seeding import derived_seed, numpy_generator, seed_sequence
 
 __all__ = [
     "AtSteps",
@@ -94,11 +96,15 @@ __all__ = [
     "Schedule",
     "ShiftReward",
     "SinusoidalDrift",
+    "Stream",
     "SwitchTask",
     "Tasks",
     "Uniform",
+    "derived_seed",
     "load_state_dict",
+    "numpy_generator",
     "register",
+    "seed_sequence",
     "state_dict",
 ]
 

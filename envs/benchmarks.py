@@ -8,11 +8,12 @@ _PERMUTED = "clrl.envs.streams.permuted:"
 _REGRESSION = "clrl.envs.streams.regression:"
 _TASKS = "clrl.envs.streams.tasks:"
 _OPTIONS = "clrl.envs.streams.options:"
+_CONTROL = "clrl.envs.control:"
 
 
 def _control(name: str, summary: str, benchmark: str) -> Entry:
     """A control task: its class is what describes its options."""
-    target = f"clrl.envs.control:{benchmark}"
+    target = _CONTROL + benchmark
     return Entry(name, summary, target, target)
 
 
@@ -155,3 +156,8 @@ BENCHMARKS = Table(
     ],
     group="clrl.benchmarks",
 )
+
+
+def is_control(name: str) -> bool:
+    """Whether a name of the table is that of a control task; plug-ins are not looked at."""
+    return any(entry.name == name and entry.target.startswith(_CONTROL) for entry in BENCHMARKS)

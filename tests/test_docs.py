@@ -39,6 +39,25 @@ def test_environments_page_runs_from_top_to_bottom(
     run(blocks((ROOT / "docs" / "environments.md").read_text()), tmp_path, monkeypatch)
 
 
+def test_python_page_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = blocks((ROOT / "docs" / "python.md").read_text())
+    assert source.count("20_000") == source.count("steps=6000") == 1
+    # A few updates in place of the lengths that a reader would like to see.
+    source = source.replace("20_000", "4096").replace("steps=6000", "steps=1500")
+    run(source, tmp_path, monkeypatch)
+    assert (tmp_path / "runs" / "q" / "suite.yaml").is_file()
+
+
+def test_pages_import_from_faces_alone() -> None:
+    faces = {"agents", "envs", "metrics", "networks", "optim", "testing"}
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for _, block in re.findall(r"```(python)\n(.*?)```", page.read_text(), re.DOTALL):
+            for name in re.findall(r"^\s*(?:from|import) clrl\.(\S+)", block, re.M):
+                assert name in faces, f"{page.name} imports clrl.{name}"
+
+
 def test_ppo_page_plots_the_short_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["suite", "offset-cartpole-short", "--steps", "1600", "--seeds", "0-1"]
     start = "import sys; from clrl.cli.main import main; sys.exit(main())"

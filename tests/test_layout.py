@@ -21,20 +21,23 @@ SETUPTOOLS = PROJECT["tool"]["setuptools"]
 ROOMS = {"agents": "clrl.agents", "clrl": "clrl", "configs": "clrl.configs", "envs": "clrl.envs"}
 
 # Whom each wing may import besides itself and the leaves. The chain is
-# cli -> suite -> launch -> training -> {envs, agents, metrics, settings, storage}.
-LEAVES = {"errors", "options", "registry", "seeding"}
+# cli -> {runs, suites} -> launch -> training -> {envs, agents, metrics, settings, storage}.
+LEAVES = {"errors", "options", "registry", "seeding", "version"}
 THREE = {"agents", "envs", "metrics"}
 TRAINING = {*THREE, "settings", "storage"}
 LAUNCH = {*TRAINING, "training"}
 MAY_IMPORT: dict[str, set[str]] = {
-    **dict.fromkeys(["", *LEAVES, *THREE, "configs", "storage"], set()),
+    **dict.fromkeys([*LEAVES, *THREE, "configs", "storage"], set()),
+    "": {"report", "runs", "training"},  # the Python interface; loaded when it is used
+    **dict.fromkeys(["networks", "optim"], {"agents"}),  # faces
     "settings": {"agents", "envs"},
     "training": TRAINING,
     "launch": LAUNCH,
-    "suite": {*LAUNCH, "configs", "launch"},
+    "suites": {*LAUNCH, "configs", "launch"},
+    "runs": {*LAUNCH, "launch", "report", "suites"},
     "report": {"metrics", "settings", "storage"},
     "bench": {*LAUNCH, "launch"},
-    "cli": {*LAUNCH, "bench", "launch", "report", "suite"},
+    "cli": {*LAUNCH, "bench", "launch", "report", "suites"},
     "__main__": {"cli"},
 }
 
@@ -203,7 +206,7 @@ def test_listing_and_help_load_nothing_heavy(tmp_path: Path) -> None:
     light = [
         name
         for name in SOURCES
-        if name in {"clrl", "clrl.cli.main", "clrl.settings.config", "clrl.suite"}
+        if name in {"clrl", "clrl.cli.main", "clrl.settings.config", "clrl.suites"}
         or wing_of(name) in LEAVES
         or name.split(".")[-1] in {"table", "options", "benchmarks"}
     ]

@@ -192,6 +192,34 @@ class PPO:
         actions: NDArray[Any] = self.actions.to_environment(taken.flatten(0, 1).numpy())
         return actions
 
+    def draw(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Actions drawn from the policy, as in training; otherwise as `answer`."""
+        rows = observations.reshape(len(self.seeds), -1, observations.shape[-1])
+        noise = np.empty((*rows.shape[:2], self.actions.noise_size), np.float32)
+        for rng, own in zip(self._noise, noise, strict=True):
+            self.actions.noise(rng, own)
+        if self._observations is not None:
+            rows = self._observations.as_now(rows)
+        taken, _, _ = self.act(
+            torch.from_numpy(np.array(rows, np.float32)), torch.from_numpy(noise)
+        )
+        actions: NDArray[Any] = self.actions.to_environment(taken.flatten(0, 1).numpy())
+        return actions
+
+    def take_member(self, state: Mapping[str, Any], member: int) -> None:
+        """Act from now on as one member did of the learners whose `state_dict` this is.
+
+        It is for a single learner, made alike: parameters, statistics of observations and the
+        task are taken over.
+        """
+        self.population.take_member(state["population"], member)
+        if self._observations is not None:
+            saved = state["normalizers"][0]
+            self._observations.load_state_dict(
+                {name: values[member : member + 1] for name, values in saved.items()}
+            )
+        self._tasks = np.array(state["tasks"][0][member : member + 1])
+
     @property
     def tasks(self) -> NDArray[np.int64]:
         """Each member's task, as far as its environments have told, [members]."""

@@ -24,6 +24,7 @@ from clrl.options import PositiveInt
 from clrl.settings.config import (
     DEFAULTS,
     RunConfig,
+    default_agent,
     is_addon,
     options_type,
     resolve,
@@ -45,7 +46,7 @@ class RunArguments(LaunchOptions):
 
     Attributes:
         benchmark: see clrl list benchmarks.
-        agent: see clrl list agents.
+        agent: see clrl list agents; ppo on control tasks unless given, and supervised on streams.
         network: see clrl list networks.
         optimizer: see clrl list optimizers; an add-on's name stands for it over sgd.
         addons: what is done around the optimizer; see clrl list addons.
@@ -58,7 +59,7 @@ class RunArguments(LaunchOptions):
     """
 
     benchmark: str = field(default=DEFAULTS["benchmark"], metadata=_NAME)
-    agent: str = field(default=DEFAULTS["agent"], metadata=_NAME)
+    agent: str | None = field(default=None, metadata=_NAME)
     network: str = field(default=DEFAULTS["network"], metadata=_NAME)
     optimizer: str = field(default=DEFAULTS["optimizer"], metadata=_NAME)
     addons: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME ..."})
@@ -104,7 +105,7 @@ def read_run(argv: Sequence[str]) -> tuple[RunConfig, Execution]:
     for kind in ("benchmark", "agent", "network", "optimizer"):
         options = given.get(f"{kind}_options", {})
         if options or kind in raw:
-            raw[kind] = {"name": raw.get(kind, DEFAULTS[kind]), **options}
+            raw[kind] = {"name": raw.get(kind, _default(kind, argv)), **options}
     for kind in _LISTS:
         by_name = given.get(f"{kind}_options", {})
         raw[kind] = [
@@ -117,7 +118,7 @@ def _spec(argv: Sequence[str]) -> type:
     """`RunArguments` with the options of what the command line chooses."""
     parts: list[tuple[str, type, str]] = []
     for kind, table in (("benchmark", BENCHMARKS), ("agent", AGENTS), ("network", NETWORKS)):
-        name = (values_after(argv, f"--{kind}") or [DEFAULTS[kind]])[0]
+        name = (values_after(argv, f"--{kind}") or [_default(kind, argv)])[0]
         parts.append((f"{kind}_options", options_type(table, name, Place().at(kind)), kind))
     parts.append(("optimizer_options", _optimizer_spec(argv), "optimizer"))
     for kind, table in _LISTS.items():
@@ -128,6 +129,13 @@ def _spec(argv: Sequence[str]) -> type:
         if chosen:
             parts.append((f"{kind}_options", _bundle(kind.capitalize(), chosen), kind))
     return _bundle("Run", parts, RunArguments)
+
+
+def _default(kind: str, argv: Sequence[str]) -> str:
+    """What is chosen where the command line does not say."""
+    if kind != "agent":
+        return DEFAULTS[kind]
+    return default_agent((values_after(argv, "--benchmark") or [DEFAULTS["benchmark"]])[0])
 
 
 def _optimizer_spec(argv: Sequence[str]) -> type:

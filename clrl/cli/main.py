@@ -7,6 +7,7 @@ Nothing heavy is imported before it is known to be needed.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -20,18 +21,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 from annotated_types import Ge, Le
 
-from clrl import __version__
 from clrl.cli import arguments
+from clrl.cli.play import PlayArguments, play
 from clrl.errors import StorageError, UsageError
 from clrl.launch.options import LaunchOptions
 from clrl.options import PositiveInt
 from clrl.report import Format
 from clrl.settings.values import Place, build, suggestion
 from clrl.storage.record import EVENTS
+from clrl.version import __version__
 
 if TYPE_CHECKING:
     from clrl.launch.crew import Crew
-    from clrl.suite import Suite
+    from clrl.suites import Suite
 
 T = TypeVar("T")
 
@@ -183,6 +185,7 @@ def _dispatch(words: list[str]) -> int:
         "resume": (resume_command, "do what is left in a folder"),
         "report": (report_command, "write a report about a folder"),
         "tensorboard": (tensorboard_command, "show the curves of a folder"),
+        "play": (play_command, "try, watch or record what a run has learned"),
         "bench": (bench_command, "measure speed"),
         "bits": (bits_command, "look at how this processor treats seeds side by side"),
     }
@@ -228,15 +231,15 @@ def list_command(argv: list[str]) -> int:
 
 def _rows(kind: str) -> list[dict[str, str]]:
     if kind == "suites":
-        from clrl import suite
+        from clrl import suites
 
         return [
             {
                 "name": name,
-                "summary": " ".join(str(suite.read(name)[1].get("description", "")).split()),
+                "summary": " ".join(str(suites.read(name)[1].get("description", "")).split()),
                 "source": "built in",
             }
-            for name in suite.names()
+            for name in suites.names()
         ]
     module, _, name = TABLES[kind].partition(":")
     return [
@@ -247,26 +250,26 @@ def _rows(kind: str) -> list[dict[str, str]]:
 
 def run_command(argv: list[str]) -> int:
     """``clrl run``."""
-    from clrl import suite
+    from clrl import suites
     from clrl.cli.choices import read_run
 
     config, options = read_run(argv)
-    table = suite.single(config, options.seeds)
+    table = suites.single(config, options.seeds)
     out = options.out or f"runs/{next(iter(table.benchmarks))}"
     return _carry_out(table, Path(out), options.how)
 
 
 def suite_command(argv: list[str]) -> int:
     """``clrl suite``."""
-    from clrl import suite
+    from clrl import suites
 
     options = _read(SuiteArguments, argv, "suite")
     overrides = {"seeds": options.seeds, "steps": options.steps}
-    table = suite.load(
+    table = suites.load(
         options.suite, {key: value for key, value in overrides.items() if value is not None}
     )
     if options.with_scratch:
-        table = suite.with_scratch(table)
+        table = suites.with_scratch(table)
     if table.sweeps or table.scratch_of:
         print(table.summary(), file=sys.stderr)
     return _carry_out(table, Path(options.out or f"runs/{table.name}"), options)
@@ -274,17 +277,17 @@ def suite_command(argv: list[str]) -> int:
 
 def resume_command(argv: list[str]) -> int:
     """``clrl resume``."""
-    from clrl import suite
+    from clrl import suites
 
     options = _read(ResumeArguments, argv, "resume")
     folder = Path(options.folder)
-    return _carry_out(suite.of_folder(folder), folder, options)
+    return _carry_out(suites.of_folder(folder), folder, options)
 
 
 def _carry_out(table: Suite, out: Path, how: LaunchOptions) -> int:
     from rich.console import Console
 
-    from clrl import suite
+    from clrl import suites
     from clrl.launch import crew_of
     from clrl.launch.supervisor import Interrupted
     from clrl.report.forgetting import write_pictures
@@ -294,7 +297,7 @@ def _carry_out(table: Suite, out: Path, how: LaunchOptions) -> int:
     if how.dry_run:
         return _show_plan(table, out, crew, how)
     try:
-        failures = suite.carry_out(
+        failures = suites.carry_out(
             table, out, Console(stderr=True), crew, how.keeping, how.members, how.force, how.device
         )
     except Interrupted as asked:
@@ -318,11 +321,11 @@ def _carry_out(table: Suite, out: Path, how: LaunchOptions) -> int:
 
 
 def _show_plan(table: Suite, out: Path, crew: Crew[Any], how: LaunchOptions) -> int:
-    from clrl import suite
+    from clrl import suites
     from clrl.report.table import print_plan
 
     workers = crew.size
-    planned = suite.plan(table, out, crew, how.members, how.force, how.device)
+    planned = suites.plan(table, out, crew, how.members, how.force, how.device)
     print_plan(
         [(job.label, list(job.folders), job.resumes, hours) for job, hours in planned],
         f"{how.launcher}, {'a job each' if crew.elastic else f'workers: {workers}'}",
@@ -378,6 +381,13 @@ def bits_command(argv: list[str]) -> int:
     from clrl.bench import bits
 
     bits.main()
+    return 0
+
+
+def play_command(argv: list[str]) -> int:
+    """``clrl play``."""
+    options = _read(PlayArguments, argv, "play")
+    play(options, functools.partial(print, flush=True))
     return 0
 
 

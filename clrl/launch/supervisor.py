@@ -7,6 +7,7 @@ system or by anybody, goes on from its checkpoint; one that fails leaves the oth
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,8 +93,9 @@ class Supervisor:
     _prepare: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Supervisor:
-        """Take over the signals."""
-        for number in STOPPING:
+        """Take over the signals; outside of the main thread Python does not let them be had."""
+        main = threading.current_thread() is threading.main_thread()
+        for number in STOPPING if main else ():
             self._handlers[number] = signal.signal(number, self._interrupt)
         return self
 

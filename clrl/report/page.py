@@ -10,12 +10,12 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from clrl import __version__
 from clrl.report import drawing, verdict
 from clrl.report.aggregate import Ranking, interquartile_mean, median
 from clrl.report.analysis import Estimate, Method, Study, overall
 from clrl.report.panels import panels_of
 from clrl.report.results import Results
+from clrl.version import __version__
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,26 @@ WORTH_A_PROCESS = 200_000_000
 """Bytes of metrics that take longer to read than a process takes to start."""
 
 
+Key = tuple[str, str, int]
+"""A run's benchmark, learner and seed."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """The runs of a suite's folder, not yet read.
+
+    Attributes:
+        suite: what ``suite.yaml`` holds; empty where it cannot be read.
+        folders: all runs that are there or should be, by benchmark, learner and seed, each with
+            its folder; None for one that left nothing.
+        problems: what is wrong with the folder itself.
+    """
+
+    suite: dict[str, Any]
+    folders: dict[Key, Path | None]
+    problems: list[str]
+
+
 @dataclass(frozen=True)
 class Results:
     """A suite's folder.
@@ -49,21 +69,34 @@ def read(folder: Path) -> Results:
     Raises:
         UsageError: there is no such folder, or it holds no runs.
     """
+    located = locate(folder)
+    keys, found = list(located.folders), {k: p for k, p in located.folders.items() if p}
+    grids = {}
+    for benchmark in dict.fromkeys(key[0] for key in keys):
+        grids[benchmark] = _grid(
+            located.suite, [p for key, p in found.items() if key[0] == benchmark]
+        )
+    work = [(found.get(key), key, grids[key[0]]) for key in keys]
+    size = sum((path / record.METRICS).stat().st_size for path in found.values() if _has(path))
+    processes = min(len(os.sched_getaffinity(0)), size // WORTH_A_PROCESS)
+    runs = read_runs(work, processes)
+    return Results(folder, located.suite, grids, runs, located.problems)
+
+
+def locate(folder: Path) -> Located:
+    """Find the runs of a suite's folder, those that are missing included.
+
+    Raises:
+        UsageError: there is no such folder, or it holds no runs.
+    """
     if not folder.is_dir():
         raise UsageError(f"{folder}: expected a folder with runs; there is no such folder")
     suite, problems = _suite(folder)
     found = {_key(path): path for path in sorted(folder.glob("*/*/seed-*")) if _is_run(path)}
-    expected = list(_expected(suite))
-    keys = list(dict.fromkeys([*(key for key in expected), *found]))
     if not found:
         raise UsageError(f"{folder}: expected a folder with runs; it holds none")
-    grids = {}
-    for benchmark in dict.fromkeys(key[0] for key in keys):
-        grids[benchmark] = _grid(suite, [p for key, p in found.items() if key[0] == benchmark])
-    work = [(found.get(key), key, grids[key[0]]) for key in keys]
-    size = sum((path / record.METRICS).stat().st_size for path in found.values() if _has(path))
-    processes = min(len(os.sched_getaffinity(0)), size // WORTH_A_PROCESS)
-    return Results(folder, suite, grids, read_runs(work, processes), problems)
+    keys = dict.fromkeys([*_expected(suite), *found])
+    return Located(suite, {key: found.get(key) for key in keys}, problems)
 
 
 def _suite(folder: Path) -> tuple[dict[str, Any], list[str]]:

@@ -18,7 +18,7 @@ from typing import Any
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
 from clrl.agents.table import AGENTS, NETWORKS
-from clrl.envs.benchmarks import BENCHMARKS
+from clrl.envs.benchmarks import BENCHMARKS, is_control
 from clrl.errors import UsageError
 from clrl.options import PositiveInt
 from clrl.registry import Table
@@ -30,7 +30,7 @@ DEFAULTS = {
     "network": "mlp",
     "optimizer": "sgd",
 }
-"""What is chosen where nothing is said."""
+"""What is chosen where nothing is said; see also `default_agent`."""
 
 _LISTS = {"add-on": ("addons", "add-ons"), "consolidation": ("consolidation", "methods")}
 """Of the tables that a list is chosen from: its key, and what to call its items."""
@@ -100,15 +100,22 @@ def resolve(raw: Mapping[str, Any], place: Place) -> RunConfig:
     """
     known_keys(raw, [field.name for field in dataclasses.fields(RunConfig)], place)
     optimizer, addons = resolve_optimizer(raw, place)
+    benchmark = choose(BENCHMARKS, raw.get("benchmark"), place.at("benchmark"))
+    agent = default_agent(benchmark.name) if raw.get("agent") is None else raw["agent"]
     return RunConfig(
-        benchmark=choose(BENCHMARKS, raw.get("benchmark"), place.at("benchmark")),
-        agent=choose(AGENTS, raw.get("agent"), place.at("agent")),
+        benchmark=benchmark,
+        agent=choose(AGENTS, agent, place.at("agent")),
         network=choose(NETWORKS, raw.get("network"), place.at("network")),
         optimizer=optimizer,
         addons=addons,
         consolidation=choose_all(CONSOLIDATION, raw.get("consolidation"), place),
         **check_settings(raw, place),
     )
+
+
+def default_agent(benchmark: str) -> str:
+    """The agent where none is named: one that acts, for our own control tasks."""
+    return "ppo" if is_control(benchmark) else DEFAULTS["agent"]
 
 
 def check_settings(raw: Mapping[str, Any], place: Place) -> dict[str, Any]:

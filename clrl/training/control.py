@@ -16,7 +16,6 @@ from clrl.agents.networks import Network
 from clrl.agents.table import AGENTS, NETWORKS
 from clrl.envs.benchmarks import BENCHMARKS
 from clrl.envs.control import vector_of
-from clrl.envs.nonstationary import NonStationaryVector
 from clrl.envs.state import load_state_dict, state_dict
 from clrl.errors import UsageError
 from clrl.metrics import continual
@@ -25,6 +24,7 @@ from clrl.seeding import derived_seed
 from clrl.settings.config import RunConfig
 from clrl.training.diagnostics import PROBE_EXAMPLES, Diagnostics
 from clrl.training.loop import Clock, Loop, Sink, Sums, methods, placed, update_rule
+from clrl.training.trials import Trials
 
 RECENT = 100
 """Episodes of the running average of returns."""
@@ -45,7 +45,8 @@ class ControlTraining(Loop):
     size), and where it is asked for ``consolidation`` and ``device``. It has:
     ``options.num_envs``; ``steps_per_iteration``; ``reset(observations)``; ``iterate(envs, watch,
     remaining)``, which gives tensors [members] to record; ``population``; ``probe(examples)``;
-    and ``state_dict`` with ``load_state_dict``.
+    and ``state_dict`` with ``load_state_dict``. One that can be tested and played has ``answer``,
+    ``draw``, ``take_member`` and ``tasks`` besides, as `clrl.agents.PPO` documents them.
 
     Args:
         config: what a run is.
@@ -172,15 +173,16 @@ class ControlTraining(Loop):
 class Tests:
     """Tests of the policy on every task so far, at the end of each.
 
-    The policy is frozen and takes its likeliest action. The tests have environments of their own,
-    each begun anew for every test from (seed, ``test/<task>/<episode>``): training is not
-    disturbed by a bit, and a task's episodes begin alike whenever it is tested. A member's tasks
-    are those of its training; a task that comes again is the same.
+    The policy is frozen and takes its likeliest action. The environments are those of `Trials`, so
+    that training is not disturbed by a bit.
 
     Args:
         recipe: the benchmark.
         agent: the learners; has ``answer`` and ``tasks``, and ``options.test_episodes``.
         seeds: one a member.
+
+    Attributes:
+        trials: where they take place.
 
     Raises:
         UsageError: the benchmark has no tasks.
@@ -189,15 +191,13 @@ class Tests:
     def __init__(self, recipe: Any, agent: Any, seeds: Sequence[int]) -> None:
         self._agent = agent
         self._seeds = seeds
-        self._episodes: int = agent.options.test_episodes
-        lanes = self._episodes * len(seeds)
-        envs = vector_of(recipe, lanes, len(seeds))
-        if not isinstance(envs, NonStationaryVector) or envs.drifts:
+        episodes: int = agent.options.test_episodes
+        self.trials = Trials(recipe, seeds, episodes)
+        if not self.trials.has_tasks:
             raise UsageError(
                 "agent.test_episodes: expected 0, since this benchmark has no tasks to come back "
-                f"to, got {self._episodes}"
+                f"to, got {episodes}"
             )
-        self._envs = envs
         # Of each member, the rows of its matrix of returns, and those still to be written.
         self._rows: list[list[list[float]]] = [[] for _ in seeds]
         self._waiting: list[dict[int, dict[str, float]]] = [{} for _ in seeds]
@@ -211,11 +211,12 @@ class Tests:
         self._test(self._agent.tasks, np.arange(len(self._seeds)))
 
     def _test(self, tasks: Array, members: Array) -> None:
-        values = [self._values(member, int(task)) for member, task in enumerate(tasks)]
+        values = [self.trials.values(member, int(task)) for member, task in enumerate(tasks)]
         rows: list[list[float]] = [[] for _ in self._seeds]
         for index in range(max(len(values[member]) for member in members)):
             held = [own[min(index, len(own) - 1)] for own in values]
-            returns = self._returns(index, np.stack(held))
+            of_episodes = self.trials.returns(self._agent.answer, index, np.stack(held))
+            returns = of_episodes.mean(axis=1)
             for member in members:
                 if index < len(values[member]):
                     rows[member].append(float(returns[member]))
@@ -229,36 +230,6 @@ class Tests:
                 **_summary(self._rows[member]),
                 "cost/memory": memory,
             }
-
-    def _values(self, member: int, task: int) -> list[Array]:
-        """The values of a member's tasks up to one, each once, in the order they came."""
-        first = [derived_seed(seed, "env/0") for seed in self._seeds]
-        self._envs.reset(seed=[seed for seed in first for _ in range(self._episodes)])
-        start = self._envs.value[member * self._episodes]
-        planned = [one.value for one in self._envs.preview(task, member)]
-        found: list[Array] = []
-        for value in (start, *planned):
-            if not any(np.array_equal(value, before) for before in found):
-                found.append(value)
-        return found
-
-    def _returns(self, index: int, values: Array) -> Array:
-        """Each member's mean return over the episodes of one task, [members]."""
-        lanes = range(self._episodes)
-        self._envs.reset(
-            seed=[derived_seed(s, f"test/{index}/{lane}") for s in self._seeds for lane in lanes]
-        )
-        self._envs.hold(np.full(len(self._seeds), index), values)
-        observations, _ = self._envs.reset()
-        total = np.zeros(len(observations))
-        going = np.ones(len(observations), np.bool_)
-        while going.any():
-            actions = self._agent.answer(observations)
-            observations, rewards, terminated, truncated, _ = self._envs.step(actions)
-            total += np.where(going, rewards, 0.0)
-            going &= ~(terminated | truncated)
-        means: Array = total.reshape(len(self._seeds), -1).mean(axis=1)
-        return means
 
     def add_to(self, member: int, lines: Sequence[dict[str, float]]) -> None:
         """Put a member's tests on the lines that end their tasks."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clrl.agents.networks import Network
 from clrl.agents.population import Population
-from clrl.metrics.measure import Metric, load_metrics, measure
+from clrl.metrics.measuring import Metric, load_metrics, measure
 from clrl.metrics.plasticity import singular_values
 
 PROBE_EXAMPLES = 2000

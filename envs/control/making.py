@@ -34,6 +34,7 @@ def vector_of(
     worlds: int,
     autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
     arrays: Any = None,
+    render_mode: str | None = None,
 ) -> VectorEnv[Any, Any, Any]:
     """The vector environment of a benchmark, for one learner or several.
 
@@ -44,6 +45,7 @@ def vector_of(
         autoreset_mode: see ``gymnasium.vector.AutoresetMode``.
         arrays: what the physics of classic control is computed with in place of NumPy; see
             `clrl.envs.classic.ClassicVectorEnv`.
+        render_mode: see ``gymnasium.make``; with one, lanes are stepped one by one.
 
     Raises:
         UsageError: there is no such environment, or an optional dependency is not installed.
@@ -52,13 +54,15 @@ def vector_of(
         name, options = env_id(type(recipe).__name__), as_keywords(recipe)
         if arrays is not None:
             options["arrays"] = arrays
+        if render_mode is not None:
+            options["render_mode"] = render_mode
         return gym.make_vec(
             name, num_envs=num_envs, worlds=worlds, autoreset_mode=autoreset_mode, **options
         )
-    if recipe.id in VECTOR_ENVS:
+    if recipe.id in VECTOR_ENVS and render_mode is None:
         return VECTOR_ENVS[recipe.id](num_envs, autoreset_mode=autoreset_mode, arrays=arrays)
     try:
-        if recipe.id in MUJOCO_IDS:
+        if recipe.id in MUJOCO_IDS and render_mode is None:
             limit = gym.spec(recipe.id).max_episode_steps
             lanes = [lambda: limited(bare(recipe.id), limit)] * num_envs
             return MujocoVectorEnv(lanes, autoreset_mode=autoreset_mode)
@@ -69,6 +73,7 @@ def vector_of(
                 vectorization_mode="sync",
                 vector_kwargs={"autoreset_mode": autoreset_mode},
                 disable_env_checker=True,
+                render_mode=render_mode,
             )
     except (gym.error.Error, ModuleNotFoundError) as error:
         raise UsageError(f"benchmark.id: {recipe.id}: {error}") from error

@@ -88,6 +88,7 @@ class TestList:
         ["run", "--optimizer", "upgd", "--addons", "continual-backprop", "--help"],
         ["suite", "--help"],
         ["tensorboard", "--help"],
+        ["play", "--help"],
         ["bench", "--help"],
     ],
 )

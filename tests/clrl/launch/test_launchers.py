@@ -20,7 +20,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from clrl import suite
+from clrl import suites
 from clrl.cli.main import main
 from clrl.errors import UsageError
 from clrl.launch import ray as launcher
@@ -49,9 +49,9 @@ learners:
 
 
 def carry_out(out: Path, crew: Crew[Any], text: str = SMALL) -> str:
-    found = suite.from_mapping(yaml.safe_load(text), Place("small.yaml"), "small")
+    found = suites.from_mapping(yaml.safe_load(text), Place("small.yaml"), "small")
     console = Console(file=io.StringIO(), width=200)
-    assert suite.carry_out(found, out, console, crew, Keeping(steps=500)) == []
+    assert suites.carry_out(found, out, console, crew, Keeping(steps=500)) == []
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from annotated_types import Gt
 
-from clrl import suite
+from clrl import suites
 from clrl.cli.main import main
 from clrl.errors import UsageError
 from clrl.settings.config import to_dict
@@ -19,8 +19,8 @@ from clrl.storage import record
 BASE: dict[str, Any] = {"benchmark": "permuted-digits", "seeds": "0-2"}
 
 
-def made(learners: dict[str, Any], **more: Any) -> suite.Suite:
-    return suite.from_mapping({**BASE, **more, "learners": learners}, Place("s.yaml"), "s")
+def made(learners: dict[str, Any], **more: Any) -> suites.Suite:
+    return suites.from_mapping({**BASE, **more, "learners": learners}, Place("s.yaml"), "s")
 
 
 def test_a_list_becomes_a_learner_a_value() -> None:
@@ -97,7 +97,7 @@ def test_lists_in_what_learners_share() -> None:
 
 
 def test_what_is_kept_gives_the_same_runs() -> None:
-    found = suite.from_mapping(
+    found = suites.from_mapping(
         {
             "benchmarks": {"digits": "permuted-digits", "line": "slow-regression"},
             "learners": {
@@ -109,7 +109,7 @@ def test_what_is_kept_gives_the_same_runs() -> None:
         "s",
     )
     text = record.to_yaml(found.to_dict())
-    assert suite.from_mapping(yaml.safe_load(text), Place("kept"), "s") == found
+    assert suites.from_mapping(yaml.safe_load(text), Place("kept"), "s") == found
     kept = yaml.safe_load(text)["learners"]
     assert {label: entry["sweep"] for label, entry in kept.items()} == {
         "a+lr=0.1": "a", "a+lr=0.2": "a", "b": "by-hand",
@@ -196,7 +196,7 @@ def test_how_many_runs_it_becomes(
         "upgd": {"optimizer": "upgd"},
     }
     file.write_text(yaml.safe_dump({**BASE, "learners": learners}))
-    monkeypatch.setattr(suite, "carry_out", lambda *_: [])
+    monkeypatch.setattr(suites, "carry_out", lambda *_: [])
     assert main(["suite", str(file), "--out", str(tmp_path / "out")]) == 0
     # 6 + 2 + 1 learners, 3 seeds each
     assert capsys.readouterr().err == (

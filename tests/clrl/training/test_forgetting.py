@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from clrl import suite
+from clrl import suites
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.cli.choices import read_run
 from clrl.errors import UsageError
@@ -237,7 +237,7 @@ def test_a_test_is_of_the_frozen_policy_on_the_held_task() -> None:
     made = ControlTraining(ppo_config(), [2])
     made.run({2: Lines()})
     assert made._tests is not None
-    values = made._tests._values(0, 2)
+    values = made._tests.trials.values(0, 2)
     assert len(values) == 3 and np.array_equal(values[0], np.zeros(4))
     # What training met: the offset at work at its end is that of its last task.
     np.testing.assert_array_equal(made.envs.value[0], values[2])  # type: ignore[attr-defined]
@@ -246,7 +246,7 @@ def test_a_test_is_of_the_frozen_policy_on_the_held_task() -> None:
 
     from clrl.seeding import derived_seed
 
-    returns = made._tests._returns(1, np.stack([values[1]]))
+    returns = made._tests.trials.returns(made.agent.answer, 1, values[1][None])[0]
     expected = []
     for episode in range(3):
         env = gym.make("CartPole-v1")
@@ -260,7 +260,7 @@ def test_a_test_is_of_the_frozen_policy_on_the_held_task() -> None:
             observation, reward, terminated, truncated, _ = env.step(int(action))
             total, over = total + float(reward), terminated or truncated
         expected.append(total)
-    assert returns.tolist() == pytest.approx([np.mean(expected)], rel=0.05)
+    assert returns.mean() == pytest.approx(np.mean(expected), rel=0.05)
     assert torch.equal(made.agent.population.rows, before)
 
 
@@ -269,7 +269,7 @@ def test_tasks_that_come_again_are_the_same() -> None:
     made = ControlTraining(config, [0])
     made.run({0: Lines()})
     assert made._tests is not None
-    assert [int(value) for value in made._tests._values(0, 7)] == [0, 1, 2]
+    assert [int(value) for value in made._tests.trials.values(0, 7)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -326,12 +326,12 @@ def test_methods_on_the_command_line() -> None:
     assert [choice.name for choice in config.consolidation] == ["rehearsal", "online-ewc"]
     assert config.consolidation[0].options.epoch == "growing"
     assert config.consolidation[1].options.strength == 3.0
-    assert list(suite.single(config, "0").learners) == ["sgd+rehearsal+online-ewc"]
+    assert list(suites.single(config, "0").learners) == ["sgd+rehearsal+online-ewc"]
 
 
-@pytest.mark.parametrize("name", [name for name in suite.names() if "forgetting" in name])
+@pytest.mark.parametrize("name", [name for name in suites.names() if "forgetting" in name])
 def test_suites_name_the_two_lines_or_are_control(name: str) -> None:
-    made = suite.load(name)
+    made = suites.load(name)
     labels = {label: [m.name for m in c.consolidation] for label, c in made.learners.items()}
     assert labels["fine-tuning"] == []
     if "months" in name:

@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import nn
 
-from clrl import suite
+from clrl import suites
 from clrl.agents.networks import MLP
 from clrl.agents.options import MLPOptions, SupervisedOptions
 from clrl.agents.supervised import Supervised
@@ -224,15 +224,15 @@ LEARNERS: dict[str, Any] = {
 BENCHMARKS = {"digits": "permuted-digits", "pole": "switching-cartpole"}
 
 
-def made(learners: dict[str, Any]) -> suite.Suite:
+def made(learners: dict[str, Any]) -> suites.Suite:
     raw = {"benchmarks": BENCHMARKS, "seeds": "0-1", "learners": learners}
-    return suite.from_mapping(raw, Place("s.yaml"), "s")
+    return suites.from_mapping(raw, Place("s.yaml"), "s")
 
 
 class TestSuites:
     def test_each_learner_and_setting_gets_its_reference(self) -> None:
         plain = made(LEARNERS)
-        found = suite.with_scratch(plain)
+        found = suites.with_scratch(plain)
         assert list(found.learners) == [
             "adam+lr=0.1", "adam+lr=0.1+scratch", "adam+lr=0.2", "adam+lr=0.2+scratch",
             "ppo", "ppo+scratch", "oracle",
@@ -249,17 +249,17 @@ class TestSuites:
         assert one.optimizer == plain.learners["ppo"].optimizer
 
     def test_what_is_kept_gives_the_same_runs(self) -> None:
-        found = suite.with_scratch(made(LEARNERS))
+        found = suites.with_scratch(made(LEARNERS))
         text = record.to_yaml(found.to_dict())
-        again = suite.from_mapping(yaml.safe_load(text), Place("kept"), "s")
+        again = suites.from_mapping(yaml.safe_load(text), Place("kept"), "s")
         assert again == found
-        assert suite.with_scratch(again) == found
+        assert suites.with_scratch(again) == found
         assert yaml.safe_load(text)["learners"]["ppo+scratch"]["scratch_of"] == "ppo"
 
     def test_agents_that_cannot_be_made_new(self) -> None:
         learners = {"theirs": {"optimizer": "adam", "agent": "sb3:PPO"}}
         with pytest.raises(UsageError) as caught:
-            suite.with_scratch(made(learners))
+            suites.with_scratch(made(learners))
         assert str(caught.value) == (
             "--with-scratch: learner theirs: sb3:PPO cannot be made new with a task; expected an "
             "agent that has reset_at_change, such as supervised or ppo"
@@ -274,13 +274,13 @@ class TestSuites:
     )
     def test_labels_that_will_not_do(self, label: str, more: dict[str, Any], line: str) -> None:
         with pytest.raises(UsageError, match=line.replace("+", r"\+")):
-            suite.with_scratch(made({label: {"optimizer": "sgd"}, **more}))
+            suites.with_scratch(made({label: {"optimizer": "sgd"}, **more}))
 
     def test_on_the_command_line(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        tables: list[suite.Suite] = []
-        monkeypatch.setattr(suite, "carry_out", lambda table, *_: tables.append(table) or [])
+        tables: list[suites.Suite] = []
+        monkeypatch.setattr(suites, "carry_out", lambda table, *_: tables.append(table) or [])
         words = ["suite", "quickstart", "--seeds", "0-1", "--out", str(tmp_path / "out")]
         assert main([*words, "--with-scratch"]) == 0
         assert len(tables[0].learners) == 14

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from clrl import suite
+from clrl import suites
 from clrl.agents.optim.options import AdamOptions
 from clrl.errors import UsageError
 from clrl.launch.local import LocalCrew
@@ -51,7 +51,7 @@ def edited(**changes: Any) -> dict[str, Any]:
 
 class TestReading:
     def test_every_benchmark_with_every_learner_and_seed(self, tmp_path: Path) -> None:
-        small = suite.load(write(tmp_path))
+        small = suites.load(write(tmp_path))
         assert (small.name, small.texts) == ("small", {"description": "Two learners."})
         jobs = small.populations(tmp_path / "out")
         assert [one.label for one in jobs] == ["permuted-digits/sgd", "permuted-digits/adam"]
@@ -70,19 +70,19 @@ class TestReading:
             benchmark=None,
             benchmarks={"slow": "slow-regression", "fast": {"name": "permuted-digits"}},
         )
-        found = suite.from_mapping(raw, Place("s.yaml"), "s")
+        found = suites.from_mapping(raw, Place("s.yaml"), "s")
         labels = [one.label for one in found.populations(Path("out"))]
         assert labels == ["slow/sgd", "slow/adam", "fast/sgd", "fast/adam"]
 
     def test_the_command_line_overrides(self, tmp_path: Path) -> None:
-        found = suite.load(write(tmp_path), {"seeds": "5", "steps": "1e2"})
+        found = suites.load(write(tmp_path), {"seeds": "5", "steps": "1e2"})
         assert found.seeds == (5,)
         assert {config.steps for config in found.learners.values()} == {100}
 
     def test_what_is_kept_gives_the_same_suite(self, tmp_path: Path) -> None:
-        small = suite.load(write(tmp_path))
+        small = suites.load(write(tmp_path))
         text = record.to_yaml(small.to_dict())
-        again = suite.from_mapping(yaml.safe_load(text), Place("kept"), "small")
+        again = suites.from_mapping(yaml.safe_load(text), Place("kept"), "small")
         assert again == small
 
     def test_a_learner_for_some_benchmarks_alone(self) -> None:
@@ -93,10 +93,10 @@ class TestReading:
                 "acts": {"optimizer": "adam", "agent": "ppo", "benchmarks": ["pole"]},
             },
         }
-        found = suite.from_mapping(raw, Place("some"), "some")
+        found = suites.from_mapping(raw, Place("some"), "some")
         labels = [job.label for job in found.populations(Path("out"))]
         assert labels == ["digits/both", "pole/both", "pole/acts"]
-        assert suite.from_mapping(found.to_dict(), Place("kept"), "some") == found
+        assert suites.from_mapping(found.to_dict(), Place("kept"), "some") == found
 
     @pytest.mark.parametrize("given", [["sea"], [], "pole", [["pole"]], None])
     def test_benchmarks_of_a_learner_that_are_not_there(self, given: Any) -> None:
@@ -106,11 +106,11 @@ class TestReading:
         }
         line = "some: learners.acts.benchmarks: expected a list out of pole, got"
         with pytest.raises(UsageError, match=line):
-            suite.from_mapping(raw, Place("some"), "some")
+            suites.from_mapping(raw, Place("some"), "some")
 
-    @pytest.mark.parametrize("name", suite.names())
+    @pytest.mark.parametrize("name", suites.names())
     def test_suites_that_come_along(self, name: str) -> None:
-        found = suite.load(name)
+        found = suites.load(name)
         assert found.name == name
         assert set(found.texts) == {"description", "source", "duration"}
         for one in found.populations(Path("out")):
@@ -120,7 +120,7 @@ class TestReading:
             assert one.config.steps % length == 0
 
     def test_settings_as_published(self) -> None:
-        mnist = suite.load("permuted-mnist")
+        mnist = suites.load("permuted-mnist")
         assert mnist.seeds == tuple(range(20))
         upgd = mnist.learners["upgd"]
         assert (upgd.steps, upgd.log_every) == (1_000_000, 5_000)
@@ -129,14 +129,14 @@ class TestReading:
             (0.01, 0.1, 0.9999, 0.01)
         )
         assert options.utility_max == "raw"
-        short = suite.load("permuted-mnist-short")
+        short = suites.load("permuted-mnist-short")
         assert short.seeds == (0, 1, 2)
         assert {config.steps for config in short.learners.values()} == {100_000}
         for label, config in short.learners.items():
             assert replace(config, steps=1_000_000) == mnist.learners[label]
         assert short.benchmarks == mnist.benchmarks
         assert short.learners.keys() == mnist.learners.keys()
-        assert set(suite.load("quickstart").learners) == {
+        assert set(suites.load("quickstart").learners) == {
             "adam", "sgd", "shrink-and-perturb", "continual-backprop", "upgd",
             "ppo-adam", "ppo-continual-backprop",
         }  # fmt: skip
@@ -183,7 +183,7 @@ class TestReading:
 )
 def test_mistakes_name_the_key(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        suite.from_mapping(edited(**changes), Place("s.yaml"), "s")
+        suites.from_mapping(edited(**changes), Place("s.yaml"), "s")
     assert str(caught.value).startswith(f"s.yaml: {message}")
     assert "\n" not in str(caught.value)
 
@@ -204,16 +204,16 @@ def test_files_that_are_not_a_mapping(tmp_path: Path, content: bytes, message: s
     path = tmp_path / "bad.yaml"
     path.write_bytes(content)
     with pytest.raises(UsageError) as caught:
-        suite.load(str(path))
+        suites.load(str(path))
     assert str(caught.value).startswith(f"{path}: {message}")
 
 
 def test_suites_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown suite 'quickstrt'; did you mean 'quickstart'"):
-        suite.load("quickstrt")
+        suites.load("quickstrt")
     for path in (tmp_path / "none.yaml", tmp_path / "none", tmp_path):
         with pytest.raises(UsageError, match="cannot read the suite file"):
-            suite.load(str(path))
+            suites.load(str(path))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_suites_that_are_not_there(tmp_path: Path) -> None:
 )
 def test_a_single_run_is_labelled_by_name(optimizer: str, addons: list[str], label: str) -> None:
     config = resolve({"optimizer": optimizer, "addons": addons}, Place())
-    single = suite.single(config, "0-1")
+    single = suites.single(config, "0-1")
     (one,) = single.populations(Path("out"))
     assert one.label == f"permuted-digits/{label}"
     assert one.config == config
@@ -237,7 +237,7 @@ def test_a_single_run_is_labelled_by_name(optimizer: str, addons: list[str], lab
     ("name", "label"), [("a.b:C", "C"), ("a.b:C.d", "C.d"), (":_x/y", "x-y"), ("..", "unnamed")]
 )
 def test_labels_are_safe(name: str, label: str) -> None:
-    assert suite.safe_label(name) == label
+    assert suites.safe_label(name) == label
 
 
 STAND_IN = """
@@ -271,9 +271,9 @@ class TestCarryOut:
         self.command = [sys.executable, str(script)]
 
     def run(self, text: str, out: Path) -> str:
-        found = suite.from_mapping(yaml.safe_load(text), Place("small.yaml"), "small")
+        found = suites.from_mapping(yaml.safe_load(text), Place("small.yaml"), "small")
         console = Console(file=io.StringIO(), width=200)
-        assert suite.carry_out(found, out, console, LocalCrew(2, self.command), Keeping()) == []
+        assert suites.carry_out(found, out, console, LocalCrew(2, self.command), Keeping()) == []
         return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
     def test_a_second_time_does_nothing(self, tmp_path: Path) -> None:
@@ -294,13 +294,13 @@ class TestCarryOut:
 
     def test_the_kept_file_of_a_sweep_gives_the_same_runs(self, tmp_path: Path) -> None:
         out = tmp_path / "out"
-        swept = suite.from_mapping(
+        swept = suites.from_mapping(
             yaml.safe_load(SMALL.replace("lr: 1e-3", "lr: [1e-3, 1e-4]")), Place("s.yaml"), "small"
         )
         console = Console(file=io.StringIO(), width=200)
         assert (
-            suite.carry_out(
-                suite.with_scratch(swept), out, console, LocalCrew(2, self.command), Keeping()
+            suites.carry_out(
+                suites.with_scratch(swept), out, console, LocalCrew(2, self.command), Keeping()
             )
             == []
         )

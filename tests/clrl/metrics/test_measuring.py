@@ -10,7 +10,7 @@ import torch
 
 from clrl.errors import UsageError
 from clrl.metrics import plasticity
-from clrl.metrics.measure import INPUTS, load_metrics, measure
+from clrl.metrics.measuring import INPUTS, load_metrics, measure
 from clrl.metrics.plasticity import singular_values
 from clrl.metrics.table import METRICS
 from clrl.registry import Entry

@@ -281,12 +281,12 @@ def with_scratch(suite: Suite) -> Suite:
     return replace(suite, learners=learners, only=only, scratch_of=scratch_of)
 
 
-def single(config: RunConfig, seeds: str) -> Suite:
+def single(config: RunConfig, seeds: Any) -> Suite:
     """One learner on one benchmark as a suite, labelled by the names of what was chosen.
 
     Args:
         config: the configuration of every run.
-        seeds: as typed on the command line.
+        seeds: as `clrl.settings.values.parse_seeds` takes them.
 
     Raises:
         UsageError: the seeds cannot be read.

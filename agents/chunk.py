@@ -1,0 +1,225 @@
+"""Members of a population that are stepped together, with an update rule of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from clrl.agents.even import ALIGNMENT
+from clrl.agents.networks import HiddenLayer, Network
+from clrl.agents.optim.members import Flat
+from clrl.agents.optim.rule import StackedOptimizer, UpdateRule
+from clrl.agents.replay import Recording, Replay, record
+
+
+class Companion(Protocol):
+    """Acts around every update, elementwise: on rows of parameters, each for itself."""
+
+    def before_step(self, members: slice, rows: Tensor, gradients: Tensor) -> None:
+        """See the parameters of some members, and see or change their gradients."""
+
+    def after_step(self, members: slice, rows: Tensor) -> None:
+        """See the parameters after the update."""
+
+
+class Tap:
+    """Collects a network's hidden activations while it is open."""
+
+    def __init__(self, network: Network, layers: Sequence[HiddenLayer]) -> None:
+        self._network = network
+        self._layers = layers
+        self.features: dict[str, Tensor] = {}
+
+    def __enter__(self) -> Tap:
+        """Begin to collect."""
+
+        def keep(name: str) -> Callable[..., None]:
+            def hook(_module: Any, _inputs: Any, output: Tensor) -> None:
+                self.features[name] = output
+
+            return hook
+
+        self._handles = [
+            self._network.get_submodule(layer.activation).register_forward_hook(keep(layer.name))
+            for layer in self._layers
+        ]
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Leave the network as it was."""
+        for handle in self._handles:
+            handle.remove()
+
+
+def by_update(batches: Sequence[Tensor], members: slice) -> Iterator[tuple[Tensor, ...]]:
+    """Some members' batches [members, updates, ...], one update after another: [members, ...] each.
+
+    Every one begins where torch's own tensors do, so that it does not matter which it is.
+    """
+    parts = []
+    for batch in batches:
+        own = batch[members].transpose(0, 1)
+        size = own[0].numel()
+        unit = ALIGNMENT // own.element_size()
+        padded = -(-size // unit) * unit
+        place = own.new_empty(len(own), padded)[:, :size].view(own.shape)
+        parts.append(place.copy_(own))
+    return zip(*parts, strict=True)
+
+
+class Chunk:
+    """Members stepped together.
+
+    Args:
+        members: which of the population's.
+        rows: their parameters [members, padded], edited in place.
+        gradients: where their gradients go, in the same places.
+        generators: one a member.
+        flat: where each parameter lies in a row.
+        template: a network of the members' kind.
+        loss: of one learner, taking its parameters by name and a batch.
+        rule: how parameters are updated.
+        apart: whether each member gets a base optimizer of its own.
+        recordings: computations of all chunks, by number of members and shapes of the batch.
+        results: the names of what the loss gives, filled in when it is recorded.
+        max_grad_norm: see `clrl.agents.population.Population`.
+        halt: see there.
+    """
+
+    def __init__(
+        self,
+        members: slice,
+        rows: Tensor,
+        gradients: Tensor,
+        generators: Sequence[torch.Generator],
+        flat: Flat,
+        template: Network,
+        loss: Callable[..., tuple[Tensor, dict[str, Tensor]]],
+        rule: UpdateRule,
+        apart: bool,
+        recordings: dict[Any, Recording],
+        results: list[str],
+        max_grad_norm: float,
+        halt: tuple[str, float] | None,
+    ) -> None:
+        self.members = members
+        self.rows = rows
+        self.gradients = gradients
+        rows.grad = gradients
+        self._flat = flat
+        self._template = template
+        self._loss = loss
+        self._tapped = template.hidden_layers if rule.needs_features else ()
+        self._features: dict[str, Tensor] = {}
+        self._parameters = flat.views(rows)
+        self._recordings = recordings
+        self._results = results
+        self._max_grad_norm = max_grad_norm
+        self._halt = halt
+        self.scale = rows.new_ones(len(rows), 1)  # of the last gradients
+        self._replays: dict[Any, Replay] = {}
+        self.optimizer = StackedOptimizer(
+            rule, rows, flat, template, generators, apart, self._features
+        )
+
+    def learn(
+        self,
+        batches: Sequence[Tensor],
+        frozen: Tensor,
+        safe: Tensor,
+        companion: Companion | None = None,
+    ) -> dict[str, Tensor]:
+        """Take one update a batch; see `clrl.agents.population.Population.learn`.
+
+        Args:
+            batches: of all members, [members, updates, ...].
+            frozen: which of all members no longer move.
+            safe: the parameters that those keep, of all members.
+            companion: what acts around every update.
+        """
+        still = torch.nonzero(frozen[self.members]).flatten()
+        safe = safe[self.members][still]
+        results = []
+        with torch.no_grad():
+            for batch in by_update(batches, self.members):
+                outputs = self.compute_gradients(batch)
+                for layer, value in zip(self._tapped, outputs, strict=False):
+                    self._features[layer.name] = value
+                if companion is not None:
+                    companion.before_step(self.members, self.rows, self.gradients)
+                results.append((*outputs[len(self._tapped) :], *self._clip()))
+                if self._halts(results[-1]):
+                    break
+                self.optimizer.step()
+                if companion is not None:
+                    companion.after_step(self.members, self.rows)
+                if len(still):
+                    self.rows[still] = safe
+        stacked = [torch.stack(values, dim=1) for values in zip(*results, strict=True)]
+        names = [*self._results, *(["grad_norm"] if self._max_grad_norm else [])]
+        named = dict(zip(names, stacked, strict=True))
+        if self._halt:
+            named["counted"] = self.rows.new_ones(1, len(results))
+            missing = batches[0].shape[1] - len(results)
+            for name, value in named.items():
+                named[name] = torch.cat([value, value.new_zeros(1, missing, *value.shape[2:])], 1)
+        return named
+
+    def _halts(self, results: Sequence[Tensor]) -> bool:
+        if not self._halt:
+            return False
+        name, limit = self._halt
+        return bool(results[self._results.index(name)] > limit)
+
+    def _clip(self) -> tuple[Tensor, ...]:
+        """Scale long gradients down; return their norms [members] before, if there is a bound."""
+        if not self._max_grad_norm:
+            return ()
+        norms = (self.gradients * self.gradients).sum(dim=1).sqrt()
+        self.scale = (self._max_grad_norm / (norms + 1e-6)).clamp(max=1.0).unsqueeze(1)
+        self.gradients.mul_(self.scale)
+        return (norms,)
+
+    def scale_rates(self, share: float) -> None:
+        """Set the learning rates to a share of those that the rule was given."""
+        for group in self.optimizer.base.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
+
+    def compute_gradients(self, batch: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Fill the gradients for one batch; return features if asked for, then results."""
+        key = (len(self.rows), *((value.shape, value.dtype) for value in batch))
+        inputs = [*self._parameters.values(), *batch]
+        if key not in self._replays:
+            if key not in self._recordings:
+                members = len(self.rows) if self.rows.is_cpu else None
+                self._recordings[key] = record(
+                    self._compute, inputs, len(self._parameters), members
+                )
+            gradients = list(self._flat.views(self.gradients).values())
+            self._replays[key] = self._recordings[key].bind(gradients)
+        return self._replays[key](*inputs)
+
+    def _compute(self, *inputs: Tensor) -> Sequence[Tensor]:
+        """Gradients of every member, then features if asked for, loss and named tensors."""
+        names = list(self._parameters)
+        values = [value.detach().requires_grad_() for value in inputs[: len(names)]]
+
+        def one(parameters: dict[str, Tensor], *batch: Tensor) -> Any:
+            with Tap(self._template, self._tapped) as tap:
+                loss, named = self._loss(parameters, *batch)
+            return loss, named, [tap.features[layer.name] for layer in self._tapped]
+
+        parameters = dict(zip(names, values, strict=True))
+        with torch.enable_grad():
+            losses, named, features = vmap(one)(parameters, *inputs[len(names) :])
+            ones = torch.ones_like(losses)  # of each its own: nothing is added up over members
+            gradients = torch.autograd.grad(losses, values, ones, materialize_grads=True)
+        self._results[:] = ["loss", *named]
+        features = [value.flatten(1, -2) for value in features]
+        # A named tensor may be a parameter, which the update is about to change.
+        copies = [value.detach().clone() for value in named.values()]
+        return [*gradients, *(value.detach() for value in (*features, losses)), *copies]

@@ -1,0 +1,33 @@
+"""Update rules, as ordinary optimizers of ordinary modules, and what acts beside them.
+
+`compose` puts add-ons over any optimizer:
+
+    from clrl.optim import UPGD, ContinualBackprop, compose
+
+    optimizer = compose(
+        network,
+        torch.optim.Adam(network.parameters()),
+        [lambda members: ContinualBackprop(members, replacement_rate=1e-4)],
+        generator,
+    )
+"""
+
+from clrl.agents.optim.adaupgd import AdaUPGD
+from clrl.agents.optim.base import AddOn, WithAddOns, compose
+from clrl.agents.optim.continual_backprop import ContinualBackprop
+from clrl.agents.optim.members import Members
+from clrl.agents.optim.rule import UpdateRule
+from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
+from clrl.agents.optim.upgd import UPGD
+
+__all__ = [
+    "UPGD",
+    "AdaUPGD",
+    "AddOn",
+    "ContinualBackprop",
+    "Members",
+    "ShrinkAndPerturb",
+    "UpdateRule",
+    "WithAddOns",
+    "compose",
+]

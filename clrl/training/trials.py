@@ -1,0 +1,96 @@
+"""Episodes of a frozen policy on the tasks of a control benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+
+from clrl.envs.control import vector_of
+from clrl.envs.nonstationary import NonStationaryVector
+from clrl.seeding import derived_seed
+
+Array = NDArray[Any]
+Envs = VectorEnv[Any, Any, Any]
+
+
+class Trials:
+    """Environments of their own in which learners are tried on their tasks.
+
+    They begin anew for every trial from (seed, ``test/<task>/<episode>``): a task's episodes begin
+    alike whenever it is tried. A member's tasks are those of its training; a task that comes again
+    is the same.
+
+    Args:
+        recipe: the benchmark.
+        seeds: one a member.
+        episodes: of each member, side by side.
+        render_mode: see ``gymnasium.make``.
+
+    Attributes:
+        envs: the environments, those of a member side by side.
+        has_tasks: whether the benchmark has tasks to come back to. Where it has none, every trial
+            takes place in the world as it is at a training's start.
+
+    Raises:
+        UsageError: as `clrl.envs.control.vector_of` raises it.
+    """
+
+    def __init__(
+        self, recipe: Any, seeds: Sequence[int], episodes: int, render_mode: str | None = None
+    ) -> None:
+        self._seeds = list(seeds)
+        self._episodes = episodes
+        lanes = episodes * len(self._seeds)
+        self.envs: Envs = vector_of(recipe, lanes, len(self._seeds), render_mode=render_mode)
+        self.has_tasks = isinstance(self.envs, NonStationaryVector) and not self.envs.drifts
+
+    def values(self, member: int, task: int) -> list[Array]:
+        """The values of a member's tasks up to one, each once, in the order they came."""
+        assert isinstance(self.envs, NonStationaryVector)
+        first = [derived_seed(seed, "env/0") for seed in self._seeds]
+        self.envs.reset(seed=[seed for seed in first for _ in range(self._episodes)])
+        start = self.envs.value[member * self._episodes]
+        planned = [one.value for one in self.envs.preview(task, member)]
+        found: list[Array] = []
+        for value in (start, *planned):
+            if not any(np.array_equal(value, before) for before in found):
+                found.append(value)
+        return found
+
+    def returns(
+        self,
+        answer: Callable[[Array], Array],
+        index: int,
+        values: Array | None,
+        first: int = 0,
+        watch: Callable[[Envs], None] = lambda envs: None,
+    ) -> NDArray[np.float64]:
+        """The return of each member's episodes on one task, [members, episodes].
+
+        Args:
+            answer: takes observations [lanes, size], gives actions.
+            index: which task.
+            values: its value for each member, [members, ...]; None where there are no tasks.
+            first: number of the first episode.
+            watch: called with the environments at the start and after each step.
+        """
+        lanes = range(first, first + self._episodes)
+        seeds = [derived_seed(s, f"test/{index}/{lane}") for s in self._seeds for lane in lanes]
+        observations, _ = self.envs.reset(seed=seeds)  # type: ignore[arg-type]
+        if values is not None:
+            assert isinstance(self.envs, NonStationaryVector)
+            self.envs.hold(np.full(len(self._seeds), index), values)
+            observations, _ = self.envs.reset()
+        total = np.zeros(len(observations))
+        going = np.ones(len(observations), np.bool_)
+        watch(self.envs)
+        while going.any():
+            observations, rewards, terminated, truncated, _ = self.envs.step(answer(observations))
+            total += np.where(going, rewards, 0.0)
+            going &= ~(terminated | truncated)
+            watch(self.envs)
+        return total.reshape(len(self._seeds), -1)
