@@ -11,9 +11,7 @@ def test_a_seed_is_the_same_alone_among_others_divided_otherwise_and_resumed(
     setting: dict[str, str],
 ) -> None:
     cases, _ = bits.examine(setting, short=True)
-    assert [case["case"] for case in cases] == [
-        case.name for case in bits.CASES if case.form == "short"
-    ]
+    assert [case["case"] for case in cases] == [case.name for case in bits.CASES if case.short]
     for case in cases:
         assert case["runs"] == 18
         assert not case["differ"], "\n".join(case["differ"])
