@@ -137,7 +137,8 @@ class Population:
         uneven = sorted({name for look in self.looks for name in look.uneven})
         if uneven:
             return f"one member at a time, for {', '.join(uneven)}"
-        text = f"up to {max(self.division)} stacked"
+        most = max(self.division)
+        text = f"up to {most} stacked" if most > 1 else "one at a time"
         apart = max(look.apart for look in self.looks)
         return f"{text}; {apart} products one by one" if apart else text
 

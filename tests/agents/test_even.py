@@ -202,6 +202,7 @@ def test_without_the_look_they_would_not(fake: Fake, monkeypatch: pytest.MonkeyP
 
 def test_what_the_look_found_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert population([0], None).evenness() == ""
+    assert trained([0], None)[0].evenness() == "one at a time"
     assert trained([0, 1, 2], None)[0].evenness() == "up to 3 stacked"
     assert trained([0, 1, 2], 2)[0].evenness() == "up to 2 stacked"
     with monkeypatch.context() as patch:
