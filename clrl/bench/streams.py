@@ -32,7 +32,7 @@ from clrl.storage.record import Recorder
 from clrl.training.streams import Training
 
 MEMBERS = 4
-ROUNDS = {"upgd": 3, "sgd": 9, "adam": 5}
+ROUNDS = {"upgd": 2, "sgd": 7, "adam": 5}
 """The less a stretch takes, the more of them."""
 EXAMPLES = 5_000
 """Examples a member learns in one stretch of the engine: one task of the suite."""
