@@ -8,8 +8,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clrl.agents.calling import Forward
+    from clrl.agents.objective import Loss
     from clrl.agents.options import MLPOptions, PPOOptions, SupervisedOptions
-    from clrl.agents.population import Forward, Loss, Population
+    from clrl.agents.population import Population
     from clrl.agents.ppo import PPO, ActorCritic, Rollout, gae
     from clrl.agents.supervised import Supervised
 
@@ -29,8 +31,8 @@ __all__ = [
 
 _HOMES = {
     "ActorCritic": "ppo",
-    "Forward": "population",
-    "Loss": "population",
+    "Forward": "calling",
+    "Loss": "objective",
     "MLPOptions": "options",
     "PPO": "ppo",
     "PPOOptions": "options",

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
+from clrl.agents.calling import Call, Draw, draw, means, record_drawing, training
+from clrl.agents.compiled import Snapshot
 from clrl.agents.even import ALIGNMENT
-from clrl.agents.networks import HiddenLayer, Network
+from clrl.agents.networks import Network
+from clrl.agents.objective import Objective
 from clrl.agents.optim.members import Flat
 from clrl.agents.optim.rule import StackedOptimizer, UpdateRule
-from clrl.agents.replay import Recording, Replay, record
+from clrl.agents.replay import Recording, Replay
 
 
 class Companion(Protocol):
@@ -24,35 +27,6 @@ class Companion(Protocol):
 
     def after_step(self, members: slice, rows: Tensor) -> None:
         """See the parameters after the update."""
-
-
-class Tap:
-    """Collects a network's hidden activations while it is open."""
-
-    def __init__(self, network: Network, layers: Sequence[HiddenLayer]) -> None:
-        self._network = network
-        self._layers = layers
-        self.features: dict[str, Tensor] = {}
-
-    def __enter__(self) -> Tap:
-        """Begin to collect."""
-
-        def keep(name: str) -> Callable[..., None]:
-            def hook(_module: Any, _inputs: Any, output: Tensor) -> None:
-                self.features[name] = output
-
-            return hook
-
-        self._handles = [
-            self._network.get_submodule(layer.activation).register_forward_hook(keep(layer.name))
-            for layer in self._layers
-        ]
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        """Leave the network as it was."""
-        for handle in self._handles:
-            handle.remove()
 
 
 def by_update(batches: Sequence[Tensor], members: slice) -> Iterator[tuple[Tensor, ...]]:
@@ -81,10 +55,12 @@ class Chunk:
         generators: one a member.
         flat: where each parameter lies in a row.
         template: a network of the members' kind.
-        loss: of one learner, taking its parameters by name and a batch.
+        kept: what else there is of each member (see `Objective`), [members, ...]; edited in place.
+        objective: of one learner.
         rule: how parameters are updated.
         apart: whether each member gets a base optimizer of its own.
-        recordings: computations of all chunks, by number of members and shapes of the batch.
+        recordings: computations of all chunks, by number of members and shapes of the batch, and
+            the random numbers that each asks for.
         results: the names of what the loss gives, filled in when it is recorded.
         max_grad_norm: see `clrl.agents.population.Population`.
         halt: see there.
@@ -98,10 +74,11 @@ class Chunk:
         generators: Sequence[torch.Generator],
         flat: Flat,
         template: Network,
-        loss: Callable[..., tuple[Tensor, dict[str, Tensor]]],
+        kept: Mapping[str, Tensor],
+        objective: Objective,
         rule: UpdateRule,
         apart: bool,
-        recordings: dict[Any, Recording],
+        recordings: dict[Any, tuple[Recording, Sequence[Draw]]],
         results: list[str],
         max_grad_norm: float,
         halt: tuple[str, float] | None,
@@ -112,7 +89,9 @@ class Chunk:
         rows.grad = gradients
         self._flat = flat
         self._template = template
-        self._loss = loss
+        self._kept = kept
+        self._objective = objective
+        self._generators = generators
         self._tapped = template.hidden_layers if rule.needs_features else ()
         self._features: dict[str, Tensor] = {}
         self._parameters = flat.views(rows)
@@ -121,7 +100,8 @@ class Chunk:
         self._max_grad_norm = max_grad_norm
         self._halt = halt
         self.scale = rows.new_ones(len(rows), 1)  # of the last gradients
-        self._replays: dict[Any, Replay] = {}
+        self.noise: list[Tensor] = []  # what networks drew in the last update, if anything
+        self._replays: dict[Any, tuple[Replay, Sequence[Draw]]] = {}
         self.optimizer = StackedOptimizer(
             rule, rows, flat, template, generators, apart, self._features
         )
@@ -130,7 +110,7 @@ class Chunk:
         self,
         batches: Sequence[Tensor],
         frozen: Tensor,
-        safe: Tensor,
+        safe: Snapshot,
         companion: Companion | None = None,
     ) -> dict[str, Tensor]:
         """Take one update a batch; see `clrl.agents.population.Population.learn`.
@@ -138,27 +118,31 @@ class Chunk:
         Args:
             batches: of all members, [members, updates, ...].
             frozen: which of all members no longer move.
-            safe: the parameters that those keep, of all members.
+            safe: what those stay, of all members.
             companion: what acts around every update.
         """
         still = torch.nonzero(frozen[self.members]).flatten()
-        safe = safe[self.members][still]
+        held = [(self.rows, safe.rows[self.members][still])]
+        held += [(own, safe.kept[name][self.members][still]) for name, own in self._kept.items()]
         results = []
         with torch.no_grad():
             for batch in by_update(batches, self.members):
-                outputs = self.compute_gradients(batch)
-                for layer, value in zip(self._tapped, outputs, strict=False):
+                features, values, kept = self.compute_gradients(batch, self._generators)
+                for layer, value in zip(self._tapped, features, strict=True):
                     self._features[layer.name] = value
+                for own, new in zip(self._kept.values(), kept, strict=True):
+                    own.copy_(new)
                 if companion is not None:
                     companion.before_step(self.members, self.rows, self.gradients)
-                results.append((*outputs[len(self._tapped) :], *self._clip()))
+                results.append((*values, *self._clip()))
                 if self._halts(results[-1]):
                     break
                 self.optimizer.step()
                 if companion is not None:
                     companion.after_step(self.members, self.rows)
                 if len(still):
-                    self.rows[still] = safe
+                    for own, fixed in held:
+                        own[still] = fixed
         stacked = [torch.stack(values, dim=1) for values in zip(*results, strict=True)]
         names = [*self._results, *(["grad_norm"] if self._max_grad_norm else [])]
         named = dict(zip(names, stacked, strict=True))
@@ -189,37 +173,65 @@ class Chunk:
         for group in self.optimizer.base.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * share
 
-    def compute_gradients(self, batch: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Fill the gradients for one batch; return features if asked for, then results."""
+    def compute_gradients(
+        self, batch: Sequence[Tensor], generators: Sequence[torch.Generator] | None = None
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+        """Fill the gradients for one batch.
+
+        Args:
+            batch: the loss's arguments, [members, ...] each.
+            generators: of the members, for what their networks draw; without them nothing is
+                drawn, and means take the place.
+
+        Returns:
+            Features if asked for, then results, and what is kept from now on.
+        """
+        replay, draws = self._replay(batch)
+        if draws:
+            drawn = draw(draws, generators) if generators else means(draws, len(self.rows))
+            self.noise = [drawn.to(self.rows.device)]
+        outputs = replay(*self.noise, *self._parameters.values(), *self._kept.values(), *batch)
+        first, last = len(self._tapped), len(outputs) - len(self._kept)
+        return outputs[:first], outputs[first:last], outputs[last:]
+
+    def _replay(self, batch: Sequence[Tensor]) -> tuple[Replay, Sequence[Draw]]:
         key = (len(self.rows), *((value.shape, value.dtype) for value in batch))
-        inputs = [*self._parameters.values(), *batch]
         if key not in self._replays:
             if key not in self._recordings:
+                inputs = [*self._parameters.values(), *self._kept.values(), *batch]
                 members = len(self.rows) if self.rows.is_cpu else None
-                self._recordings[key] = record(
-                    self._compute, inputs, len(self._parameters), members
-                )
+                with training(self._template):
+                    self._recordings[key] = record_drawing(
+                        self._compute, inputs, len(self._parameters), members
+                    )
+            recording, draws = self._recordings[key]
             gradients = list(self._flat.views(self.gradients).values())
-            self._replays[key] = self._recordings[key].bind(gradients)
-        return self._replays[key](*inputs)
+            self._replays[key] = recording.bind(gradients), draws
+        return self._replays[key]
 
-    def _compute(self, *inputs: Tensor) -> Sequence[Tensor]:
-        """Gradients of every member, then features if asked for, loss and named tensors."""
-        names = list(self._parameters)
+    def _compute(self, draws: list[Draw], noise: list[Tensor], *inputs: Tensor) -> Sequence[Tensor]:
+        """Gradients of every member; features if asked for, loss, named tensors, what is kept."""
+        names, others = list(self._parameters), list(self._kept)
         values = [value.detach().requires_grad_() for value in inputs[: len(names)]]
+        kept = dict(zip(others, inputs[len(names) :], strict=False))
+        batch = inputs[len(names) + len(others) :]
 
-        def one(parameters: dict[str, Tensor], *batch: Tensor) -> Any:
-            with Tap(self._template, self._tapped) as tap:
-                loss, named = self._loss(parameters, *batch)
-            return loss, named, [tap.features[layer.name] for layer in self._tapped]
+        def one(
+            parameters: dict[str, Tensor], kept: dict[str, Tensor], noise: list[Tensor], *own: Any
+        ) -> Any:
+            with Call(*noise) as call:
+                results = self._objective(parameters, kept, *own)
+            draws[:] = call.draws
+            return results
 
         parameters = dict(zip(names, values, strict=True))
         with torch.enable_grad():
-            losses, named, features = vmap(one)(parameters, *inputs[len(names) :])
-            ones = torch.ones_like(losses)  # of each its own: nothing is added up over members
-            gradients = torch.autograd.grad(losses, values, ones, materialize_grads=True)
+            totals, losses, named, features, after = vmap(one)(parameters, kept, noise, *batch)
+            ones = torch.ones_like(totals)  # of each its own: nothing is added up over members
+            gradients = torch.autograd.grad(totals, values, ones, materialize_grads=True)
         self._results[:] = ["loss", *named]
         features = [value.flatten(1, -2) for value in features]
         # A named tensor may be a parameter, which the update is about to change.
-        copies = [value.detach().clone() for value in named.values()]
-        return [*gradients, *(value.detach() for value in (*features, losses)), *copies]
+        copies = [value.clone() for value in named.values()]
+        outputs = [*features, losses, *copies, *(after[name] for name in others)]
+        return [*gradients, *(value.detach() for value in outputs)]

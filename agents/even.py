@@ -124,9 +124,9 @@ class Look(fx.Interpreter):
                 self.products += 1
                 self.doubled += n.target is doubled
                 self.apart += n.target is one_by_one
-            elif name not in EVEN:
+            elif not {name, _pure(name)} & EVEN:
                 self.uneven.append(name)
-            elif name in _LOOKED_AT and self._count > 1:
+            elif not {name, _pure(name)} & _EXACT and self._count > 1:
                 if not self._once(self._is_even, n, *args, **kwargs):
                     self.uneven.append(name)
         return super().run_node(n)
@@ -177,7 +177,7 @@ class Look(fx.Interpreter):
     def _random(self, value: Tensor) -> Tensor:
         """Random numbers in place of a tensor's own, laid out as they are."""
         if not value.is_floating_point():
-            return value  # labels, indices and choices have a meaning
+            return value.clone()  # labels, indices and choices have a meaning
         memory, numbers = _room(value.shape, value)
         for first in range(0, len(memory), len(self._numbers)):
             piece = memory[first : first + len(self._numbers)]
@@ -190,6 +190,11 @@ def name_of(node: fx.Node) -> str:
     """An operation's name without its namespace and overload."""
     target: Any = node.target
     return str(target.__name__).partition(".")[0]
+
+
+def _pure(name: str) -> str:
+    """The operation of which one is the form that writes into its first argument."""
+    return name.removesuffix("_")
 
 
 def _kind(value: Any) -> Any:

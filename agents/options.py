@@ -17,6 +17,8 @@ class MLPOptions:
         activation: the non-linearity after each hidden layer.
         leaky_slope: slope of ``leaky-relu`` below zero.
         layer_norm: LayerNorm between each hidden linear map and its activation.
+        batch_norm: BatchNorm in that place; it needs batches of more than one example.
+        dropout: share of each hidden layer's activations that is dropped in updates.
         init: how weights and biases are drawn.
     """
 
@@ -24,6 +26,8 @@ class MLPOptions:
     activation: Literal["relu", "leaky-relu", "tanh", "crelu", "sigmoid", "elu", "swish"] = "relu"
     leaky_slope: NonNegativeFloat = 0.01
     layer_norm: bool = False
+    batch_norm: bool = False
+    dropout: Fraction = 0.0
     init: Literal["torch", "lecun", "kaiming", "orthogonal"] = "torch"
 
 

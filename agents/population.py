@@ -18,26 +18,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, vmap
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from clrl.agents.chunk import Chunk, Companion, Tap, by_update
+from clrl.agents.calling import Call, Draw, calling
+from clrl.agents.chunk import Chunk, Companion, by_update
+from clrl.agents.compiled import Compiled, Snapshot, padded
 from clrl.agents.device import CPU
 from clrl.agents.even import Look, aligned
 from clrl.agents.networks import Network
+from clrl.agents.objective import Loss, Objective, Tap, network_buffers
 from clrl.agents.optim.members import Flat
 from clrl.agents.optim.rule import UpdateRule, mixes_members
-from clrl.agents.replay import Recording, Replay, record
-
-Forward = Callable[..., Any]
-"""A network with its parameters filled in: takes the network's inputs, gives its output."""
-
-Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
-"""One learner's loss: takes `Forward` and one batch, gives a scalar and named tensors.
-
-It must be pure: operations on its arguments alone. It is recorded once and replayed (see
-`clrl.agents.replay`), so a Python number that changes during training belongs in the batch.
-"""
+from clrl.agents.penalties.base import Penalty
+from clrl.agents.replay import Recording
 
 _WEIGHTS = 1_200_000
 """Weights of the members in a chunk: beyond some four megabytes, wider chunks were slower."""
@@ -50,7 +42,7 @@ class Population:
         networks: the members' networks, alike but for their parameters; copied.
         loss: the objective of one learner.
         rule: how parameters are updated.
-        generators: one a member, for whatever the update rule draws.
+        generators: one a member, for whatever its network and the update rule draw.
         chunk_size: members stepped together. None takes what suits the sizes of network and
             batches: more share the cost of each operation, fewer stay in the processor's cache.
             The results are the same.
@@ -61,11 +53,14 @@ class Population:
             are then stepped one at a time.
         device: where parameters live and updates are computed. Batches are to be there;
             networks and generators are on the CPU.
+        penalties: make terms that are added to every learner's loss, given its network.
 
     Attributes:
         network: a network of the members' kind, for its declaration; its own parameter
             values mean nothing.
         rows: the parameters, one padded row a member; see `Flat`.
+        kept: what else there is of a member, its network's buffers first of all: name to
+            [members, ...]; see `clrl.agents.objective.Objective.begin`.
         gradients: the gradients of the last step, in the same places.
         frozen: which members have diverged and no longer move, [members] bool.
         apart: whether each member has an optimizer of its own, because the base optimizer
@@ -85,15 +80,20 @@ class Population:
         max_grad_norm: float = 0.0,
         halt: tuple[str, float] | None = None,
         device: torch.device = CPU,
+        penalties: Sequence[Callable[[Network], Penalty]] = (),
     ) -> None:
         self.device = device
-        self.network = networks[0]
-        self._buffers = {name: one.to(device) for name, one in self.network.named_buffers()}
+        self.network = networks[0].eval()
         self._halt = halt
         self._rates = 1.0
         self._max_grad_norm = max_grad_norm
         self._flat = Flat(self.network)
-        self._loss = loss
+        self._objective = Objective(
+            self.network,
+            loss,
+            [make(self.network) for make in penalties],
+            self.network.hidden_layers if rule.needs_features else (),
+        )
         self._rule = rule
         self._generators = list(generators)
         self._chunk_size = 1 if halt else chunk_size
@@ -103,12 +103,13 @@ class Population:
             for name, view in self._flat.views(row.unsqueeze(0)).items():
                 view[0].copy_(network.get_parameter(name).detach())
         self.gradients = torch.zeros_like(self.rows)
-        self._safe = self.rows.clone()
+        self.kept = _stacked([self._begin(network) for network in networks], device)
+        self._safe = self.snapshot()
         self.frozen = torch.zeros(len(networks), dtype=torch.bool, device=device)
         self._chunks: list[Chunk] = []
         # Shared by all chunks: computations by number of members and shapes of the batch, and
         # the names of what the loss gives.
-        self._recordings: dict[Any, Recording] = {}
+        self._recordings: dict[Any, tuple[Recording, Sequence[Draw]]] = {}
         self._results: list[str] = []
         # Of each member, its update rule's past, as long as it is in no chunk.
         self._pasts: list[Any] = [None] * len(networks)
@@ -125,7 +126,7 @@ class Population:
     @property
     def looks(self) -> list[Look]:
         """What was found of the computations of updates, one for each size of a chunk."""
-        found = (recording.look for recording in self._recordings.values())
+        found = (recording.look for recording, _ in self._recordings.values())
         return [look for look in found if look is not None]
 
     def evenness(self) -> str:
@@ -146,20 +147,34 @@ class Population:
         """The parameters: name to a view [members, *shape]."""
         return self._flat.views(self.rows)
 
+    def member(self, member: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """One member's parameters and its network's buffers, by name; views."""
+        own = {name: value[member] for name, value in self.parameters().items()}
+        return own, {k: value[member] for k, value in network_buffers(self.kept).items()}
+
     def module(self, member: int) -> Network:
-        """A member as an ordinary network of its own: a copy, with its present parameters."""
+        """A member as an ordinary network of its own: a copy, as it is now."""
         made = copy.deepcopy(self.network).to(self.device)
+        parameters, buffers = self.member(member)
         with torch.no_grad():
-            for name, values in self.parameters().items():
-                made.get_parameter(name).copy_(values[member])
+            for name, value in parameters.items():
+                made.get_parameter(name).copy_(value)
+            for name, value in buffers.items():
+                made.get_buffer(name).copy_(value)
         return made
 
+    def snapshot(self) -> Snapshot:
+        """All members as they are now."""
+        return Snapshot(self.rows.clone(), {name: padded(own) for name, own in self.kept.items()})
+
     def take_member(self, state: Mapping[str, Any], member: int) -> None:
-        """Take one member's parameters over from another population's `state_dict`.
+        """Take over what one member is, from another population's `state_dict`.
 
         It is for a population of one that is to act and not to learn.
         """
         self.rows.copy_(state["rows"][member].unsqueeze(0))
+        for name, own in self.kept.items():
+            own.copy_(state["kept"][name][member].unsqueeze(0))
         self.mark_safe()
 
     def views_of(self, rows: Tensor) -> dict[str, Tensor]:
@@ -197,7 +212,11 @@ class Population:
             network = draw(member)
             for name, view in self._flat.views(row).items():
                 view[0].copy_(network.get_parameter(name).detach())
-            self._safe[member] = self.rows[member]
+            for name, value in self._begin(network).items():
+                self.kept[name][member] = value
+            self._safe.rows[member] = self.rows[member]
+            for name, own in self._safe.kept.items():
+                own[member] = self.kept[name][member]
         for member in members:
             self._pasts[member] = None
         for index, chunk in enumerate(self._chunks):
@@ -241,12 +260,12 @@ class Population:
         """
         real = self.rows[:, : self._flat.width]
         self._freeze(real.amin(dim=1).isfinite() & real.amax(dim=1).isfinite())
-        self._safe.copy_(self.rows)
+        self._safe = self.snapshot()
 
     @property
     def safe_parameters(self) -> dict[str, Tensor]:
         """The parameters at the last `mark_safe`: name to a view [members, *shape]."""
-        return self._flat.views(self._safe)
+        return self._flat.views(self._safe.rows)
 
     def freeze_diverged(self, losses: Tensor) -> None:
         """Freeze the members whose losses are not finite.
@@ -263,16 +282,26 @@ class Population:
         new = ~finite & ~self.frozen
         if bool(new.any()):
             self.frozen |= new
-            self.rows[new] = self._safe[new]
+            self.rows[new] = self._safe.rows[new]
+            for name, own in self.kept.items():
+                own[new] = self._safe.kept[name][new]
 
-    def compiled(self, function: Callable[..., Any]) -> Compiled:
+    def compiled(self, function: Callable[..., Any], training: bool = False) -> Compiled:
         """A function of one learner, applied to every member without gradients.
 
         Args:
             function: takes `Forward` and one member's inputs, gives a tensor, or a tuple or a dict
                 of tensors; pure. It is recorded once for inputs of a shape.
+            training: whether the network is called as in the last update: in training mode, with
+                the random numbers drawn there. What it writes into its buffers goes nowhere.
         """
-        return Compiled(self, self._bind(function), list(self.parameters()))
+        return Compiled(self, function, training)
+
+    @property
+    def noise(self) -> list[Tensor]:
+        """What networks drew in the last update: one tensor [members, n], if anything."""
+        drawn = [chunk.noise for chunk in self._chunks]
+        return [torch.cat(column) for column in zip(*drawn, strict=True)]
 
     def features(self, member: int, inputs: Tensor) -> dict[str, Tensor]:
         """One member's hidden activations.
@@ -284,21 +313,15 @@ class Population:
         Returns:
             Hidden layer name to activations [examples, features].
         """
-        own = {name: value[member] for name, value in self.parameters().items()}
-        with torch.no_grad(), Tap(self.network, self.network.hidden_layers) as tap:
-            functional_call(self.network, (own, self._buffers), (aligned(inputs.to(self.device)),))
+        forward, _ = calling(self.network, *self.member(member))
+        with torch.no_grad(), Tap(self.network, self.network.hidden_layers) as tap, Call():
+            forward(aligned(inputs.to(self.device)))
             return dict(tap.features)
 
-    def _bind(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Turn a function of (forward, *args) into one of (parameters, *args)."""
-
-        def bound(parameters: dict[str, Tensor], *args: Tensor) -> Any:
-            def forward(*inputs: Tensor) -> Any:
-                return functional_call(self.network, (parameters, self._buffers), inputs)
-
-            return function(forward, *args)
-
-        return bound
+    def _begin(self, network: Network) -> dict[str, Tensor]:
+        return self._objective.begin(
+            dict(network.named_parameters()), dict(network.named_buffers())
+        )
 
     def _divide(self, batches: Sequence[Tensor]) -> list[Chunk]:
         size = min(self._chunk_size or self._suitable_size(), len(self))
@@ -338,7 +361,8 @@ class Population:
             list(generators[members]),
             self._flat,
             self.network,
-            self._bind(self._loss),
+            {name: value[members] for name, value in self.kept.items()},
+            self._objective,
             self._rule,
             self.apart,
             self._recordings,
@@ -365,7 +389,8 @@ class Population:
             pasts[chunk.members] = chunk.optimizer.member_states()
         return {
             "rows": self.rows,
-            "safe": self._safe,
+            "kept": self.kept,
+            "safe": {"rows": self._safe.rows, "kept": self._safe.kept},
             "frozen": self.frozen,
             "generators": [generator.get_state() for generator in self._generators],
             "optimizers": pasts,
@@ -374,7 +399,11 @@ class Population:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave, for the same members, loss and rule."""
         self.rows.copy_(state["rows"])
-        self._safe.copy_(state["safe"])
+        for name, own in self.kept.items():
+            own.copy_(state["kept"][name])
+        self._safe.rows.copy_(state["safe"]["rows"])
+        for name, own in self._safe.kept.items():
+            own.copy_(state["safe"]["kept"][name])
         self.frozen.copy_(state["frozen"])
         for generator, saved in zip(self._generators, state["generators"], strict=True):
             generator.set_state(saved)
@@ -382,54 +411,6 @@ class Population:
         self._chunks = []
 
 
-class Compiled:
-    """A function of one learner that all members of a population are given; see `compiled`."""
-
-    def __init__(
-        self, population: Population, function: Callable[..., Any], names: Sequence[str]
-    ) -> None:
-        self._population = population
-        self._function = function
-        self._names = names
-        self._recorded: dict[Any, tuple[Recording, Replay]] = {}
-        self._result: Any = None
-
-    def __call__(self, *inputs: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Any:
-        """Apply it.
-
-        Args:
-            inputs: each [members, ...].
-            parameters: name to [members, *shape]; the members' own unless given.
-
-        Returns:
-            What the function gives, with a leading member axis on every tensor.
-        """
-        own = self._population.parameters() if parameters is None else parameters
-        values = [*own.values(), *map(aligned, inputs)]
-        with torch.no_grad():
-            recording, replay = self._recording(values)
-            if recording.look is None or not recording.look.uneven:
-                results = replay(*values)
-            else:
-                rows = range(len(values[0]))
-                each = [self._alone([value[i : i + 1] for value in values]) for i in rows]
-                results = tuple(map(torch.cat, zip(*each, strict=True)))
-        return tree_unflatten(list(results), self._result)
-
-    def _alone(self, values: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        own = [aligned(value) for value in values]
-        return self._recording(own)[1](*own)
-
-    def _recording(self, values: Sequence[Tensor]) -> tuple[Recording, Replay]:
-        key = tuple((value.shape, value.dtype) for value in values[len(self._names) :])
-        if key not in self._recorded:
-            members = len(values[0]) if self._population.device == CPU else None
-            recording = record(self._mapped, values, 0, members)
-            self._recorded[key] = recording, recording.bind([])
-        return self._recorded[key]
-
-    def _mapped(self, *values: Tensor) -> Sequence[Tensor]:
-        parameters = dict(zip(self._names, values, strict=False))
-        results = vmap(self._function)(parameters, *values[len(self._names) :])
-        flat, self._result = tree_flatten(results)
-        return flat
+def _stacked(each: Sequence[Mapping[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
+    """Tensors of some members by name, stacked: [members, ...]."""
+    return {name: padded(torch.stack([one[name] for one in each]).to(device)) for name in each[0]}

@@ -263,7 +263,7 @@ def _store(graph: fx.Graph, stored: int) -> list[list[tuple[int, int]]]:
             with graph.inserting_before(output):
                 graph.call_function(torch.ops.aten.copy_.default, (inputs[-1], node))
     output.args = (tuple(results[stored:]),)
-    graph.eliminate_dead_code()
+    graph.eliminate_dead_code(lambda node: node.is_impure() or node.target is Tensor.copy_)
     return all_transposes
 
 

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clrl.agents.consolidation.base import Consolidation, Learners, Method
-from clrl.agents.consolidation.distillation import LwF
-from clrl.agents.consolidation.frames import Averaging, FromScratch
-from clrl.agents.consolidation.rehearsal import Rehearsal
+from clrl.agents.calling import Forward
+from clrl.agents.compiled import Snapshot
+from clrl.agents.consolidation.base import Batches, Consolidation, Learners, Method
 from clrl.agents.device import CPU
 from clrl.agents.networks import Network
+from clrl.agents.objective import Loss
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.options import SupervisedOptions
-from clrl.agents.population import Forward, Loss, Population
-from clrl.errors import UsageError
+from clrl.agents.penalties.base import Penalty
+from clrl.agents.population import Population
 from clrl.seeding import derived_seed
-
-T = TypeVar("T")
 
 
 def classification_loss(forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -100,6 +98,7 @@ class Supervised:
         head_size: classes that compete: of an example it is known that its label is one of those
             with the same ``y // head_size``. All of them where 0.
         device: where updates are computed.
+        penalties: see `Population`.
 
     Attributes:
         population: the learners.
@@ -122,6 +121,7 @@ class Supervised:
         num_outputs: int = 0,
         head_size: int = 0,
         device: torch.device = CPU,
+        penalties: Sequence[Callable[[Network], Penalty]] = (),
     ) -> None:
         def generators(purpose: str) -> list[torch.Generator]:
             return [torch.Generator().manual_seed(derived_seed(s, purpose)) for s in seeds]
@@ -139,40 +139,43 @@ class Supervised:
                 self._loss = self._mean_loss
         self.population = Population(
             [make_network(generator) for generator in generators("network")],
-            self._mixed_loss if _mixes(consolidation) else self._loss,
+            self._objective,
             rule,
             generators("update"),
             chunk_size,
             device=device,
+            penalties=penalties,
         )
+        self._measured = self.population.compiled(self._answers_of_one)
+        self._present_loss = self.population.compiled(
+            lambda *batch: self._loss(*batch)[0], training=True
+        )
+        self._given = self.population.compiled(lambda forward, x: forward(x))
+        self._probabilities = self.population.compiled(
+            lambda forward, x: torch.softmax(forward(x), dim=-1)
+        )
+        self.examples_learned = 0
+        self._new = options.batch_size  # new examples in the last update
         learners = Learners(
             seeds,
             self.population,
             [lambda forward, x, y: self._answers(forward, x, y)[0]],
             lambda forward, x: forward(x),
             self.restart,
+            self._retrain,
+            options.batch_size,
             num_outputs,
             head_size,
-        )
-        self._measured = self.population.compiled(self._answers_of_one)
-        self._present_loss = self.population.compiled(lambda *batch: self._loss(*batch)[0])
-        self._given = self.population.compiled(lambda forward, x: forward(x))
-        self._probabilities = self.population.compiled(
-            lambda forward, x: torch.softmax(forward(x), dim=-1)
         )
         methods = [make(learners, **keywords) for make, keywords in consolidation]
         self.consolidation = Consolidation(methods, len(seeds))
         if methods:
             self.population.companion = self.consolidation
-        self.examples_learned = 0
-        self._rehearsal = _first(methods, Rehearsal)
-        self._lwf = _first(methods, LwF)
-        self._averaging = _first(methods, Averaging)
-        self._from_scratch = _first(methods, FromScratch)
-        if kind == "regression" and (self._lwf or self._averaging):
-            raise UsageError("consolidation: lwf and averaging are for classification")
-        if self._rehearsal:
-            self._rehearsal.counts(options.batch_size)
+
+    def _objective(
+        self, forward: Forward, x: Tensor, y: Tensor, *mixed: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return self._mixed_loss(forward, x, y, *mixed) if mixed else self._loss(forward, x, y)
 
     def _mean_loss(
         self, forward: Forward, x: Tensor, y: Tensor
@@ -181,14 +184,13 @@ class Supervised:
         return losses.mean(), {name: value.mean() for name, value in named.items()}
 
     def _mixed_loss(
-        self, forward: Forward, x: Tensor, y: Tensor, is_new: Tensor, *teacher: Tensor
+        self, forward: Forward, x: Tensor, y: Tensor, is_new: Tensor, *extras: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss on new and stored examples, of which the new ones alone are measured."""
         losses, named, outputs = self._answers(forward, x, y)
         share = is_new / is_new.sum()
         named = {"label_loss": losses.detach(), **named}
-        if self._lwf:
-            losses = self._lwf.loss(losses, outputs, *teacher)
+        losses = self.consolidation.adjust(losses, outputs, forward, *extras)
         return losses.mean(), {name: (value * share).sum() for name, value in named.items()}
 
     def learn(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -223,16 +225,14 @@ class Supervised:
 
     def _learn(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Learn, or store, as the methods would have it; [members, updates, batch, ...]."""
-        if self._from_scratch:
-            self._from_scratch.store.gather(x.flatten(1, 2), y.flatten(1, 2))
-            return self._measure(x, y)
-        if not (self._rehearsal or self._lwf):
+        if not self.consolidation.alters:
             return self._update(x, y)
-        is_new = torch.ones(x.shape[:3])
-        if self._rehearsal:
-            x, y, is_new = self._rehearsal.mix(x, y)
-        teacher = self._lwf.teach(x) if self._lwf else ()
-        results = self._update(x, y, is_new, *teacher)
+        batches = self.consolidation.mix(Batches((x, y), torch.ones(x.shape[:3])))
+        if batches is None:
+            return self._measure(x, y)
+        self._new = int(batches.is_new[0, -1].sum())
+        extras = self.consolidation.extras(batches)
+        results = self._update(*batches.examples, batches.is_new, *extras)
         results["loss"] = results.pop("label_loss")
         return results
 
@@ -277,11 +277,8 @@ class Supervised:
         Returns:
             Losses [members].
         """
-        size = self.options.batch_size
-        first = x.shape[1] - size
-        if self._rehearsal and len(self._rehearsal.store):
-            size, _ = self._rehearsal.counts(size)
-        last = slice(first, first + size)
+        first = x.shape[1] - self.options.batch_size
+        last = slice(first, first + self._new)
         own = (value[:, last].to(self._device) for value in (x, y))
         losses: Tensor = self._present_loss(*own)
         return losses
@@ -289,8 +286,6 @@ class Supervised:
     def end_task(self) -> None:
         """The learners are told that a task is over; that is for methods against forgetting."""
         self.consolidation.end_task(range(len(self.population)))
-        if self._from_scratch:
-            self._from_scratch.retrain(self._retrain, self.options.batch_size)
 
     def _retrain(self, x: Tensor, y: Tensor) -> None:
         self.population.freeze_diverged(self._update(x, y)["loss"])
@@ -305,8 +300,9 @@ class Supervised:
         Returns:
             [members].
         """
-        if self._averaging:
-            return self._averaging_accuracy(self._averaging, x, y)
+        models = self.consolidation.models
+        if tuple(models) != (None,):
+            return self._mean_accuracy(models, x, y)
         each = self._measured(*(value.to(self._device) for value in (x, y)))
         hits: Tensor = each["accuracy"]
         return hits.double().mean(dim=1)
@@ -332,14 +328,13 @@ class Supervised:
         """
         self.population.take_member(state["population"], member)
 
-    def _averaging_accuracy(self, averaging: Averaging, x: Tensor, y: Tensor) -> Tensor:
+    def _mean_accuracy(self, models: Sequence[Snapshot | None], x: Tensor, y: Tensor) -> Tensor:
         """Of the mean probabilities: as the log-probabilities of one network."""
-
-        def probabilities(parameters: Mapping[str, Tensor]) -> Tensor:
-            given: Tensor = self._probabilities(x, parameters=parameters)
-            return given
-
-        mean = averaging.probabilities(probabilities)
+        # One after another: a reduction may round by how many members there are.
+        mean: Tensor = self._probabilities(x, of=models[0])
+        for model in models[1:]:
+            mean = mean + self._probabilities(x, of=model)
+        mean = mean / len(models)
         hits = [
             self._answers(lambda _, own=own: own, own_x, own_y)[1]["accuracy"]
             for own, own_x, own_y in zip(mean, x, y, strict=True)
@@ -359,14 +354,3 @@ class Supervised:
         self.population.load_state_dict(state["population"])
         self.consolidation.load_state_dict(state["consolidation"])
         self.examples_learned = state["examples_learned"]
-
-
-def _mixes(consolidation: Sequence[tuple[Any, Mapping[str, Any]]]) -> bool:
-    """Whether a method changes batches or the loss on them."""
-    return any(
-        isinstance(make, type) and issubclass(make, (Rehearsal, LwF)) for make, _ in consolidation
-    )
-
-
-def _first(methods: Sequence[Method], kind: type[T]) -> T | None:
-    return next((method for method in methods if isinstance(method, kind)), None)

@@ -35,6 +35,7 @@ def run(
     network: Chosen | None = None,
     optimizer: Chosen | None = None,
     addons: Sequence[Chosen] = (),
+    penalties: Sequence[Chosen] = (),
     consolidation: Sequence[Chosen] = (),
     steps: float | None = None,
     log_every: float | None = None,
@@ -54,6 +55,7 @@ def run(
         network: see ``clrl list networks``.
         optimizer: the update rule; an add-on's name stands for it over ``base``.
         addons: what is done around the optimizer.
+        penalties: terms that are added to the loss.
         consolidation: methods against forgetting.
         steps: examples, or steps of a control task, that each learner sees.
         log_every: steps between two points of a curve.
@@ -82,6 +84,7 @@ def run(
         "network": network,
         "optimizer": optimizer,
         "addons": addons,
+        "penalties": penalties,
         "consolidation": consolidation,
         "steps": steps,
         "log_every": log_every,

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _TEXTS = ("description", "source", "duration")
 _SHARED = ("agent", "network", *SETTINGS)
-_LEARNER = ("optimizer", "addons", "consolidation", "network", "agent")
+_LEARNER = ("optimizer", "addons", "penalties", "consolidation", "network", "agent")
 _OF_LEARNER = (*_LEARNER, "benchmarks", "sweep", "scratch_of")
 _KEYS = (*_TEXTS, "benchmark", "benchmarks", *_SHARED, "seeds", "learners")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]{0,99}")
@@ -291,7 +291,7 @@ def single(config: RunConfig, seeds: Any) -> Suite:
     Raises:
         UsageError: the seeds cannot be read.
     """
-    rules = [config.optimizer, *config.addons, *config.consolidation]
+    rules = [config.optimizer, *config.addons, *config.penalties, *config.consolidation]
     learner = "+".join(safe_label(choice.name) for choice in rules)
     benchmark = safe_label(config.benchmark.name)
     return Suite(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,7 +10,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from clrl.agents.population import Forward, Population
+from clrl.agents.actions import Actions
+from clrl.agents.calling import Forward
+from clrl.agents.compiled import Snapshot
+from clrl.agents.population import Population
 from clrl.errors import UsageError
 
 Score = Callable[..., Tensor]
@@ -30,8 +34,11 @@ class Learners:
             each of parts that are independent; what Fisher information is of.
         outputs: maps `Forward` and inputs [examples, ...] to outputs [examples, outputs].
         restart: makes all learners new, for a task: networks, and update rules without a past.
+        learn: updates the learners on inputs and targets, [members, updates, batch, ...] each.
+        batch_size: examples of an update.
         num_outputs: of a learner.
         head_size: outputs that compete with each other; see `clrl.agents.supervised`.
+        actions: what learners that act decide; None for others.
     """
 
     seeds: Sequence[int]
@@ -39,31 +46,83 @@ class Learners:
     scores: Sequence[Score]
     outputs: Callable[[Forward, Tensor], Tensor]
     restart: Callable[[int], None]
+    learn: Callable[[Tensor, Tensor], None]
+    batch_size: int
     num_outputs: int
     head_size: int
+    actions: Actions | None = None
+
+
+@dataclass(frozen=True)
+class Batches:
+    """What is about to be learned, an update after another.
+
+    Attributes:
+        examples: [members, updates, batch, ...] each, as the agent's loss takes them: inputs and
+            targets, or observations and what else there is of a transition.
+        is_new: [members, updates, batch]: 1, and 0 for stored examples of the past; new ones
+            come first.
+    """
+
+    examples: Examples
+    is_new: Tensor
 
 
 class Method:
     """One method, at work for the members of a population.
 
     A subclass is constructed with `Learners` and its options as keywords. It acts at the ends of
-    tasks, of which it is told, and around every update. Whatever it does around an update is
-    elementwise: it is written for one learner's row of parameters, and holds for all rows at once.
+    tasks, of which it is told (`consolidate`); it may change what is learned (`mix`) and the loss
+    (`extras`, `adjust`); and it acts around every update (`observe`, `penalise`, `after_step`).
+    Whatever it does around an update is elementwise: it is written for one learner's row of
+    parameters, and holds for all rows at once. What it adds to the loss is of one learner.
 
     Attributes:
         agents: the agents that it is for.
+        problems: the kinds of stream that it is for.
         alone: it suits no other method beside it.
         examples: how many of the latest examples it is to be given when it consolidates.
         every: updates between two consolidations; None for the ends of tasks.
     """
 
     agents: ClassVar[tuple[str, ...]] = ("supervised",)
+    problems: ClassVar[tuple[str, ...]] = ("classification", "regression")
     alone: ClassVar[bool] = False
     examples: int = 0
     every: int | None = None
 
     def __init__(self, learners: Learners) -> None:
         self.learners = learners
+
+    def mix(self, batches: Batches) -> Batches | None:
+        """What is learned in place of new examples of a stream.
+
+        None where nothing is learned of them for now; the learners answer, and are measured.
+        """
+        return batches
+
+    def extras(self, batches: Batches) -> tuple[Tensor, ...]:
+        """What `adjust` needs in each update, [members, updates, ...] each."""
+        return ()
+
+    def adjust(self, losses: Tensor, outputs: Tensor, forward: Forward, *extras: Tensor) -> Tensor:
+        """The loss of one learner in place of the agent's.
+
+        Args:
+            losses: of each example of a stream, [examples]; or of a whole minibatch, a scalar.
+            outputs: of the network, for the batch.
+            forward: the network.
+            extras: of this update, what `extras` gave.
+
+        Returns:
+            As `losses`.
+        """
+        return losses
+
+    @property
+    def models(self) -> Sequence[Snapshot | None]:
+        """Whose mean probabilities count where all tasks are tested; None is the present model."""
+        return (None,)
 
     def observe(self, members: slice, rows: Tensor, gradients: Tensor) -> None:
         """See parameters and gradients of the loss before an update, [members, numbers] each."""
@@ -108,8 +167,43 @@ class Consolidation:
         self.methods = tuple(methods)
         self.examples = max((method.examples for method in methods), default=0)
         self._members = members
+        self._extras: list[int] = []  # how many each method has
         self._latest: list[Examples] = [() for _ in range(members)]
         self._updates = 0
+
+    @property
+    def alters(self) -> bool:
+        """Whether a method changes what is learned, or the loss."""
+        return any(
+            getattr(type(method), name) is not getattr(Method, name)
+            for method in self.methods
+            for name in ("mix", "adjust")
+        )
+
+    def mix(self, batches: Batches) -> Batches | None:
+        """See `Method.mix`."""
+        mixed: Batches | None = batches
+        for method in self.methods:
+            mixed = mixed and method.mix(mixed)
+        return mixed
+
+    def extras(self, batches: Batches) -> tuple[Tensor, ...]:
+        """What `adjust` needs in each update."""
+        of_each = [method.extras(batches) for method in self.methods]
+        self._extras = [len(own) for own in of_each]
+        return tuple(itertools.chain(*of_each))
+
+    def adjust(self, losses: Tensor, outputs: Tensor, forward: Forward, *extras: Tensor) -> Tensor:
+        """See `Method.adjust`."""
+        rest = iter(extras)
+        for method, count in zip(self.methods, self._extras, strict=False):
+            losses = method.adjust(losses, outputs, forward, *itertools.islice(rest, count))
+        return losses
+
+    @property
+    def models(self) -> Sequence[Snapshot | None]:
+        """See `Method.models`."""
+        return next((m.models for m in self.methods if tuple(m.models) != (None,)), (None,))
 
     def before_step(self, members: slice, rows: Tensor, gradients: Tensor) -> None:
         """Let the methods see the gradients of the loss, then add those of their penalties."""
@@ -184,13 +278,16 @@ class Consolidation:
             method.load_state_dict(own)
 
 
-def check_methods(names: Sequence[str], methods: Sequence[type[Method]], agent: str) -> None:
-    """Whether methods suit an agent, and each other.
+def check_methods(
+    names: Sequence[str], methods: Sequence[type[Method]], agent: str, problem: str | None = None
+) -> None:
+    """Whether methods suit an agent, its problem, and each other.
 
     Args:
         names: what the user calls them.
         methods: their classes.
         agent: the agent's name.
+        problem: the kind of the stream, if it is one.
 
     Raises:
         UsageError: one does not.
@@ -199,6 +296,9 @@ def check_methods(names: Sequence[str], methods: Sequence[type[Method]], agent: 
         if agent not in method.agents:
             suits = " and ".join(method.agents)
             raise UsageError(f"consolidation: {name} is for {suits}, got the agent {agent}")
+        if problem is not None and problem not in method.problems:
+            suits = " and ".join(method.problems)
+            raise UsageError(f"consolidation: {name} is for {suits}, got a stream of {problem}")
         if method.alone and len(methods) > 1:
             raise UsageError(f"consolidation: {name} suits no other method beside it")
 
@@ -216,6 +316,8 @@ def _bytes(value: Any) -> int:
 def _copy(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.clone()
+    if isinstance(value, Mapping):
+        return {key: _copy(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_copy(one) for one in value]
     return value

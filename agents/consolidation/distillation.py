@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clrl.agents.consolidation.base import Examples, Learners, Method
+from clrl.agents.calling import Forward
+from clrl.agents.compiled import Snapshot
+from clrl.agents.consolidation.base import Batches, Examples, Learners, Method
 from clrl.agents.consolidation.options import LwFOptions
 
 
@@ -54,6 +56,8 @@ class LwF(Method):
         tasks: how many tasks the teacher has learned.
     """
 
+    problems = ("classification",)
+
     def __init__(
         self,
         learners: Learners,
@@ -63,50 +67,41 @@ class LwF(Method):
         super().__init__(learners)
         self.alpha, self.temperature = alpha, temperature
         self.tasks = 0
-        self._teacher: Tensor | None = None
+        self._teacher: Snapshot | None = None
         self._answers = learners.population.compiled(learners.outputs)
 
-    def teach(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def extras(self, batches: Batches) -> tuple[Tensor, Tensor]:
         """The teacher's outputs, and what each of its heads counts.
-
-        Args:
-            x: inputs [members, updates, batch, ...].
 
         Returns:
             Outputs [members, updates, batch, outputs], zeros where there is no teacher; and
             weights [members, updates, heads] that add up to 1, or to 0 where there is none.
         """
-        population, outputs = self.learners.population, self.learners.num_outputs
+        x, outputs = batches.examples[0], self.learners.num_outputs
         heads = outputs // self.learners.head_size
         weights = torch.zeros(*x.shape[:2], heads)
         if self._teacher is None:
             return torch.zeros(*x.shape[:3], outputs), weights
         known = min(self.tasks, heads)
         weights[..., :known] = 1 / known
-        answers: Tensor = self._answers(x, parameters=population.views_of(self._teacher))
+        answers: Tensor = self._answers(x, of=self._teacher)
         return answers, weights
 
-    def loss(self, per_label: Tensor, logits: Tensor, teacher: Tensor, weights: Tensor) -> Tensor:
-        """The mixed loss of one learner, [examples].
-
-        Args:
-            per_label: cross-entropy [examples].
-            logits: the learner's outputs [examples, outputs].
-            teacher: the teacher's.
-            weights: [heads], see `teach`.
-        """
-        apart = distillation(logits, teacher, self.temperature, self.learners.head_size)
+    def adjust(self, losses: Tensor, outputs: Tensor, forward: Forward, *extras: Tensor) -> Tensor:
+        """The mixture of two losses, of each example."""
+        teacher, weights = extras
+        apart = distillation(outputs, teacher, self.temperature, self.learners.head_size)
         present = 1 - (1 - self.alpha) * weights.sum()
-        return present * per_label + (1 - self.alpha) * (apart * weights).sum(dim=-1)
+        return present * losses + (1 - self.alpha) * (apart * weights).sum(dim=-1)
 
     def consolidate(self, members: Sequence[int], examples: Sequence[Examples]) -> None:
         """The present model is the teacher from now on."""
-        self._teacher = self.learners.population.rows.clone()
+        self._teacher = self.learners.population.snapshot()
         self.tasks += 1
 
     def kept(self) -> Mapping[str, Any]:
         """The teacher."""
-        return {} if self._teacher is None else {"teacher": self._teacher}
+        return {} if self._teacher is None else {"teacher": vars(self._teacher)}
 
     def state_dict(self) -> dict[str, Any]:
         """The teacher, and how many tasks it knows."""
@@ -115,4 +110,4 @@ class LwF(Method):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         self.tasks = state["tasks"]
-        self._teacher = state["teacher"].clone() if "teacher" in state else None
+        self._teacher = Snapshot.of(state["teacher"]) if "teacher" in state else None

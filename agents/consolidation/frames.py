@@ -5,14 +5,15 @@ The lower line, sequential fine-tuning, is a learner without any method.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clrl.agents.consolidation.base import Examples, Learners, Method
+from clrl.agents.compiled import Snapshot
+from clrl.agents.consolidation.base import Batches, Examples, Learners, Method
 from clrl.agents.consolidation.options import (
     AveragingOptions,
     FromScratchOptions,
@@ -65,25 +66,18 @@ class Averaging(Method):
         restart: whether each model starts from parameters of its own.
     """
 
+    problems = ("classification",)
+
     def __init__(self, learners: Learners, restart: bool = AveragingOptions.restart) -> None:
         super().__init__(learners)
         self._restart = restart
-        self._models: list[Tensor] = []
+        self._models: list[Snapshot] = []
         self._begun = True  # the present model has been trained since the last was kept
 
-    def probabilities(self, of: Callable[[Mapping[str, Tensor]], Tensor]) -> Tensor:
-        """The mean over models.
-
-        Args:
-            of: probabilities that a model gives, taking its parameters [members, ...] by name.
-        """
-        population = self.learners.population
-        rows = [*self._models, *([population.rows] if self._begun else [])]
-        # One after another: a reduction may round by how many members there are.
-        total = of(population.views_of(rows[0]))
-        for row in rows[1:]:
-            total = total + of(population.views_of(row))
-        return total / len(rows)
+    @property
+    def models(self) -> Sequence[Snapshot | None]:
+        """Those of earlier tasks, and the present one."""
+        return [*self._models, *([None] if self._begun else [])]
 
     def observe(self, members: slice, rows: Tensor, gradients: Tensor) -> None:
         """The present model is being trained."""
@@ -91,19 +85,23 @@ class Averaging(Method):
 
     def consolidate(self, members: Sequence[int], examples: Sequence[Examples]) -> None:
         """Keep the present model; begin another."""
-        population = self.learners.population
-        self._models.append(population.rows.clone())
+        self._models.append(self.learners.population.snapshot())
         self._begun = False
         if self._restart:
             self.learners.restart(len(self._models))
 
     def kept(self) -> Mapping[str, Any]:
         """The models."""
-        return {"models": self._models}
+        return {"models": [vars(model) for model in self._models]}
 
     def state_dict(self) -> dict[str, Any]:
         """The models, and whether there is one more in training."""
-        return {"models": list(self._models), "begun": self._begun}
+        return {**self.kept(), "begun": self._begun}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self._models = [Snapshot.of(model) for model in state["models"]]
+        self._begun = state["begun"]
 
 
 class FromScratch(Method):
@@ -126,13 +124,13 @@ class FromScratch(Method):
         self._orders = [numpy_generator(seed, "from-scratch/order") for seed in learners.seeds]
         self.store = Store(learners.seeds, None)
 
-    def retrain(self, learn: Callable[[Tensor, Tensor], Any], batch_size: int) -> None:
-        """Train new models on everything so far; what does not fill a batch is left out.
+    def mix(self, batches: Batches) -> None:
+        """Store the examples; nothing is learned of them yet."""
+        self.store.gather(*(value.flatten(1, 2) for value in batches.examples))
 
-        Args:
-            learn: takes inputs and targets, [members, updates, batch, ...] each.
-            batch_size: examples of an update.
-        """
+    def consolidate(self, members: Sequence[int], examples: Sequence[Examples]) -> None:
+        """Train new models on everything so far; what does not fill a batch is left out."""
+        batch_size = self.learners.batch_size
         self.store.close()
         self._tasks += 1
         self.learners.restart(self._tasks)
@@ -147,7 +145,7 @@ class FromScratch(Method):
                     for value in self.store.past
                 )
                 shape = (len(x), last - first, batch_size)
-                learn(x.view(*shape, *x.shape[2:]), y.view(*shape, *y.shape[2:]))
+                self.learners.learn(x.view(*shape, *x.shape[2:]), y.view(*shape, *y.shape[2:]))
 
     def kept(self) -> Mapping[str, Any]:
         """Everything so far."""

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
+from clrl.agents.calling import calling
 from clrl.agents.consolidation.base import Examples, Score
 from clrl.agents.networks import Network
 
@@ -43,13 +44,18 @@ class Moments:
 
 
 def moments(
-    network: Network, parameters: Mapping[str, Tensor], score: Score, examples: Examples
+    network: Network,
+    parameters: Mapping[str, Tensor],
+    buffers: Mapping[str, Tensor],
+    score: Score,
+    examples: Examples,
 ) -> Moments:
     """Moments of the gradients of a score with respect to each parameter.
 
     Args:
         network: the learner's network; its own parameter values do not matter.
         parameters: the learner's, by name.
+        buffers: of its network.
         score: of one learner; the number of an example depends on no other example.
         examples: [examples, ...] each, at least one.
     """
@@ -57,9 +63,7 @@ def moments(
     parameters = {name: value.detach() for name, value in parameters.items()}
     found = Moments({}, {}, {})
 
-    def forward(*inputs: Tensor) -> Any:
-        return functional_call(network, parameters, inputs)
-
+    forward, _ = calling(network, parameters, buffers)
     with torch.enable_grad(), _Linears(network) as linears:
         total = score(forward, *examples).sum()
         deltas = torch.autograd.grad(total, linears.probes, materialize_grads=True)
@@ -74,7 +78,7 @@ def moments(
                 moment[f"{name}.bias"] = left.mean(dim=0)
     others = {name: value for name, value in parameters.items() if name not in found.mean}
     if others:
-        each = _of_each(network, parameters, others, score, examples)
+        each = _of_each(network, {**parameters, **buffers}, others, score, examples)
         for name, gradients in each.items():
             found.mean[name] = gradients.mean(dim=0)
             found.square[name] = (gradients**2).mean(dim=0)
@@ -84,7 +88,7 @@ def moments(
 
 def _of_each(
     network: Network,
-    parameters: Mapping[str, Tensor],
+    fixed: Mapping[str, Tensor],
     some: dict[str, Tensor],
     score: Score,
     examples: Examples,
@@ -92,9 +96,7 @@ def _of_each(
     """The gradient of each example for some parameters: name to [examples, ...]."""
 
     def of_one(own: dict[str, Tensor], *example: Tensor) -> Tensor:
-        def forward(*inputs: Tensor) -> Any:
-            return functional_call(network, {**parameters, **own}, inputs)
-
+        forward, _ = calling(network, {**fixed, **own}, {})
         return score(forward, *(value.unsqueeze(0) for value in example)).sum()
 
     gradients: dict[str, Tensor] = vmap(

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from clrl.agents.calling import Forward
 from clrl.agents.consolidation.base import Examples, Learners, Method
 from clrl.agents.consolidation.importance import Moments, moments
 from clrl.agents.consolidation.options import (
@@ -25,7 +26,6 @@ from clrl.agents.consolidation.options import (
     OnlineEWCOptions,
     SIOptions,
 )
-from clrl.agents.population import Forward
 
 
 class Penalty(Method):
@@ -281,5 +281,4 @@ class SynapticIntelligence(Penalty):
 
 def _moments(learners: Learners, member: int, score: Any, examples: Examples) -> Moments:
     population = learners.population
-    own = {name: value[member] for name, value in population.parameters().items()}
-    return moments(population.network, own, score, examples)
+    return moments(population.network, *population.member(member), score, examples)

@@ -8,12 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
-from clrl.agents.actions import Actions
-from clrl.agents.consolidation.base import Examples, Learners, Method
+from clrl.agents.calling import Forward, calling
+from clrl.agents.consolidation.base import Batches, Examples, Learners, Method
 from clrl.agents.consolidation.options import CloningOptions, RehearsalOptions
-from clrl.agents.population import Forward
 from clrl.errors import UsageError
 from clrl.seeding import numpy_generator
 
@@ -127,6 +125,9 @@ class Rehearsal(Method):
         proportion: share of stored examples.
         epoch: see above.
         capacity: see `Store`.
+
+    Raises:
+        UsageError: a batch would have no new or no stored examples.
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class Rehearsal(Method):
             raise UsageError(f"rehearsal.proportion: expected less than 1, got {proportion}")
         self._proportion, self._epoch = proportion, epoch
         self.store = Store(learners.seeds, capacity)
+        self.counts(learners.batch_size)
 
     def counts(self, batch_size: int) -> tuple[int, int]:
         """How many new and how many stored examples a batch has, once there is a past.
@@ -160,32 +162,22 @@ class Rehearsal(Method):
             )
         return counts
 
-    def mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Put stored examples into batches.
-
-        Args:
-            x: new inputs [members, updates, batch, ...].
-            y: their targets.
-
-        Returns:
-            Inputs and targets of the mixed batches, new ones first; and what is new: 1, and 0
-            for stored ones, [members, updates, batch].
-        """
-        new, stored = self.counts(x.shape[2])
-        self.store.gather(x.flatten(1, 2), y.flatten(1, 2))
+    def mix(self, batches: Batches) -> Batches:
+        """Put stored examples into batches of new ones."""
+        first = batches.examples[0]
+        updates, size = first.shape[1:3]
+        new, stored = self.counts(size)
+        self.store.gather(*(value.flatten(1, 2) for value in batches.examples))
         if not len(self.store) or not stored:
-            return x, y, torch.ones(x.shape[:3])
-        updates = x.shape[1]
+            return batches
         drawn = self.store.draw(updates * stored)
-        mixed = [
-            torch.cat(
-                [fresh[:, :, :new], old.view(len(old), updates, stored, *old.shape[2:])], dim=2
-            )
-            for fresh, old in zip((x, y), drawn, strict=True)
-        ]
+        mixed = tuple(
+            torch.cat([fresh[:, :, :new], torch.unflatten(old, 1, (updates, stored))], dim=2)
+            for fresh, old in zip(batches.examples, drawn, strict=True)
+        )
         is_new = torch.zeros(mixed[0].shape[:3])
         is_new[:, :, :new] = 1.0
-        return mixed[0], mixed[1], is_new
+        return Batches(mixed, is_new)
 
     def consolidate(self, members: Sequence[int], examples: Sequence[Examples]) -> None:
         """What was gathered is of the past."""
@@ -232,6 +224,8 @@ class BehaviourCloning(Method):
         value_weight: float = CloningOptions.value_weight,
     ) -> None:
         super().__init__(learners)
+        assert learners.actions is not None
+        self._actions = learners.actions
         self.examples = examples
         self._batch_size = batch_size
         self._policy_weight, self._value_weight = policy_weight, value_weight
@@ -243,17 +237,18 @@ class BehaviourCloning(Method):
         """Store what the networks answer to the latest observations."""
         population = self.learners.population
         for member, (observations, *_) in zip(members, examples, strict=True):
-            own = {name: value[member] for name, value in population.parameters().items()}
+            forward, _ = calling(population.network, *population.member(member))
             with torch.no_grad():
-                outputs, spread, values = functional_call(population.network, own, (observations,))
+                outputs, spread, values = forward(observations)
             new = [observations, outputs, spread.expand(len(observations), -1), values]
             old = self._stored[member] or [value[:0] for value in new]
             self._stored[member] = [
                 torch.cat([before, after]) for before, after in zip(old, new, strict=True)
             ]
 
-    def draw(self, steps: int, observation_size: int) -> tuple[Tensor, ...]:
-        """What `loss` takes, for some gradient steps, [members, steps, ...] each."""
+    def extras(self, batches: Batches) -> tuple[Tensor, ...]:
+        """Stored observations, what was answered to them, and whether there are any."""
+        steps, observation_size = batches.examples[0].shape[1::2]
         drawn = []
         for stored, rng in zip(self._stored, self._draws, strict=True):
             count = steps * self._batch_size
@@ -261,7 +256,7 @@ class BehaviourCloning(Method):
                 index = torch.from_numpy(rng.integers(len(stored[0]), size=count))
                 rows = [value[index] for value in stored]
             else:
-                n, p = self.learners.num_outputs, self._num_parameters
+                n, p = self._actions.num_outputs, self._actions.num_parameters
                 shapes = [(observation_size,), (n,), (p,), ()]
                 rows = [torch.zeros(count, *shape) for shape in shapes]
             weight = torch.full((steps,), float(bool(stored)))
@@ -270,27 +265,14 @@ class BehaviourCloning(Method):
             )
         return tuple(torch.stack(column) for column in zip(*drawn, strict=True))
 
-    @property
-    def _num_parameters(self) -> int:
-        spread = getattr(self.learners.population.network, "spread", None)
-        return 0 if spread is None else len(spread)
-
-    def loss(
-        self,
-        actions: Actions,
-        forward: Forward,
-        observations: Tensor,
-        outputs: Tensor,
-        parameters: Tensor,
-        values: Tensor,
-        weight: Tensor,
-    ) -> Tensor:
-        """The loss of one learner, 0 where it has nothing stored."""
+    def adjust(self, losses: Tensor, outputs: Tensor, forward: Forward, *extras: Tensor) -> Tensor:
+        """The loss and the cloning of what is stored, 0 where nothing is."""
+        observations, then, parameters, values, weight = extras
         now, spread, now_values = forward(observations)
-        apart = actions.divergence(outputs, parameters, now, spread).mean()
+        apart = self._actions.divergence(then, parameters, now, spread).mean()
         error = now_values - values
         total: Tensor = self._policy_weight * apart + self._value_weight * (error * error).mean()
-        return weight * total
+        return losses + weight * total
 
     def kept(self) -> Mapping[str, Any]:
         """What is stored."""

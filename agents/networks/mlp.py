@@ -11,15 +11,16 @@ from torch import Tensor, nn
 from clrl.agents.networks.activations import ACTIVATIONS
 from clrl.agents.networks.base import HiddenLayer, Network
 from clrl.agents.options import MLPOptions
+from clrl.errors import UsageError
 
 
 class MLP(Network):
-    """Fully connected layers: linear (, LayerNorm), activation, ..., linear.
+    """Fully connected layers: linear (, normalisation), activation (, dropout), ..., linear.
 
     Args:
         input_size: length of an input vector.
         num_outputs: length of an output vector.
-        options: widths, activation, LayerNorm and initialiser.
+        options: widths, activation, normalisation, dropout and initialiser.
         generator: source of the initial parameters; nothing is drawn from elsewhere.
         output_gain: gain of the output's initialiser, where that has one.
 
@@ -32,7 +33,10 @@ class MLP(Network):
     - ``orthogonal``: orthogonal with gain sqrt(2) in hidden layers and `output_gain` at the
       output; 0 (Saxe et al. 2014; gains as in Stable-Baselines3).
 
-    LayerNorm starts at scale 1, shift 0.
+    Normalisation starts at scale 1, shift 0.
+
+    Raises:
+        UsageError: both kinds of normalisation at once.
     """
 
     def __init__(
@@ -53,9 +57,12 @@ class MLP(Network):
             nn.Linear(fan_in, fan_out, device="meta").to_empty(device="cpu")
             for fan_in, fan_out in zip(sizes_in, sizes_out, strict=True)
         )
-        self.norms = nn.ModuleList(
-            nn.LayerNorm(width) for width in options.widths if options.layer_norm
-        )
+        if options.layer_norm and options.batch_norm:
+            raise UsageError("network: expected layer_norm or batch_norm, got both")
+        norm = nn.LayerNorm if options.layer_norm else nn.BatchNorm1d
+        normalised = options.layer_norm or options.batch_norm
+        self.norms = nn.ModuleList(norm(width) for width in options.widths if normalised)
+        self.dropout = nn.Dropout(options.dropout)
         self.activations = nn.ModuleList(
             ACTIVATIONS[options.activation](options) for _ in options.widths
         )
@@ -65,7 +72,7 @@ class MLP(Network):
                 incoming=f"linears.{i}",
                 activation=f"activations.{i}",
                 outgoing=f"linears.{i + 1}",
-                norm=f"norms.{i}" if options.layer_norm else "",
+                norm=f"norms.{i}" if normalised else "",
                 copies=copies,
                 function=options.activation,
             )
@@ -77,9 +84,9 @@ class MLP(Network):
         """Map inputs [..., input_size] to outputs [..., num_outputs]."""
         for i, activation in enumerate(self.activations):
             x = self.linears[i](x)
-            if self.options.layer_norm:
+            if self.norms:
                 x = self.norms[i](x)
-            x = activation(x)
+            x = self.dropout(activation(x))
         return self.linears[-1](x)  # type: ignore[no-any-return]
 
     def fresh(self, name: str, generator: torch.Generator) -> Tensor:

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from clrl.agents.actions import Actions
+from clrl.agents.calling import Forward
 from clrl.agents.options import PPOOptions
-from clrl.agents.population import Forward
 from clrl.agents.ppo.rollout import standardised
 
 
 def make_loss(
     actions: Actions,
     options: PPOOptions,
-    cloning: Callable[..., Tensor] | None = None,
+    adjust: Callable[..., Tensor] = lambda total, *_: total,
 ) -> Callable[..., Any]:
     """The loss of one learner on one minibatch; see `Population`.
 
@@ -28,7 +28,8 @@ def make_loss(
     Args:
         actions: what the policy decides.
         options: see `PPOOptions`.
-        cloning: a loss to add, of the forward function and what else a minibatch has.
+        adjust: gives the loss that takes the place of another, as
+            `clrl.agents.consolidation.base.Method.adjust` does.
     """
 
     def mean(values: Tensor, weights: Tensor) -> Tensor:
@@ -43,10 +44,8 @@ def make_loss(
         advantages: Tensor,
         returns: Tensor,
         weights: Tensor,
-        *stored: Tensor,
+        *extras: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        # First, so that the activations that add-ons see are those of the new observations.
-        kept = cloning(forward, *stored) if cloning else 0.0
         outputs, parameters, values = forward(observations)
         if options.normalize_advantages == "minibatch":
             advantages = standardised(advantages, weights)
@@ -65,8 +64,7 @@ def make_loss(
             - options.entropy_coefficient * entropy
             + options.value_coefficient * value_loss
         )
-        if cloning:
-            total = total + kept
+        total = adjust(total, outputs, forward, *extras)
         with torch.no_grad():
             moved = ((ratio - 1).abs() > options.clip_range).to(ratio.dtype)
             named = {

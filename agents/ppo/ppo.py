@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clrl.agents.actions import actions_of
-from clrl.agents.consolidation.base import Consolidation, Learners, Method
-from clrl.agents.consolidation.rehearsal import BehaviourCloning
+from clrl.agents.calling import Forward
+from clrl.agents.consolidation.base import Batches, Consolidation, Learners, Method
 from clrl.agents.device import CPU
+from clrl.agents.networks import Network
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.options import PPOOptions
-from clrl.agents.population import Forward, Population
+from clrl.agents.penalties.base import Penalty
+from clrl.agents.population import Population
 from clrl.agents.ppo.actor_critic import ActorCritic, MakeNetwork
 from clrl.agents.ppo.loss import make_loss
 from clrl.agents.ppo.normalize import ObservationNormalizer, RewardNormalizer
@@ -49,6 +51,7 @@ class PPO:
         chunk_size: see `Population`.
         consolidation: methods against forgetting, as classes with their keywords.
         device: where actions are chosen and updates computed.
+        penalties: see `Population`.
 
     Raises:
         UsageError: spaces that PPO cannot do with, or a batch size that does not divide.
@@ -65,6 +68,7 @@ class PPO:
         chunk_size: int | None = None,
         consolidation: Sequence[tuple[Callable[..., Method], Mapping[str, Any]]] = (),
         device: torch.device = CPU,
+        penalties: Sequence[Callable[[Network], Penalty]] = (),
     ) -> None:
         if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
             raise UsageError(
@@ -94,19 +98,19 @@ class PPO:
         )
         self.population = Population(
             [self._make(generator) for generator in generators("network")],
-            make_loss(self.actions, options, self._clone if _clones(consolidation) else None),
+            make_loss(self.actions, options, lambda *given: self.consolidation.adjust(*given)),
             rule,
             generators("update"),
             1 if options.reset_at_change else chunk_size,
             options.max_grad_norm,
             None if options.target_kl is None else ("approx_kl", 1.5 * options.target_kl),
             device,
+            penalties,
         )
         methods = self._methods(consolidation)
         self.consolidation = Consolidation(methods, len(self.seeds))
         if methods:
             self.population.companion = self.consolidation
-        self._cloning = next((m for m in methods if isinstance(m, BehaviourCloning)), None)
         # Each member's task at the last step, and that of its networks.
         self._tasks = np.zeros(len(self.seeds), np.int64)
         self._tasks_of_networks = self._tasks.copy()
@@ -143,14 +147,15 @@ class PPO:
             [policy, value],
             lambda forward, observations: forward(observations)[0],
             lambda task: self._restart(range(len(self.seeds))),
+            lambda *batches: self.population.freeze_diverged(
+                self.population.learn(*batches)["loss"]
+            ),
+            self.options.batch_size,
             n,
             n,
+            self.actions,
         )
         return [make(learners, **keywords) for make, keywords in consolidation]
-
-    def _clone(self, forward: Forward, *stored: Tensor) -> Tensor:
-        assert self._cloning is not None
-        return self._cloning.loss(self.actions, forward, *stored)
 
     def act(self, observations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Decide for every environment of every member.
@@ -407,9 +412,9 @@ class PPO:
             order = orders[:, epoch : epoch + once].reshape(len(orders), -1)
             index = torch.from_numpy(np.ascontiguousarray(order)).to(self._device)
             batches = [_taken(value, index, options.batch_size) for value in flat]
-            if self._cloning is not None:
-                batches += self._cloning.draw(*batches[0].shape[1::2])
-            results.append(self.population.learn(*batches))
+            new = Batches(tuple(batches), torch.ones(batches[0].shape[:3]))
+            extras = self.consolidation.extras(new)
+            results.append(self.population.learn(*batches, *extras))
         joined = {key: torch.cat([one[key] for one in results], dim=1) for key in results[0]}
         counted = joined.pop("counted", torch.ones_like(joined["loss"]))
         values = {key: value.sum(dim=1) / counted.sum(dim=1) for key, value in joined.items()}
@@ -452,12 +457,6 @@ class PPO:
     def _orders(self) -> NDArray[Any]:
         size = self.options.num_envs * self.options.num_steps
         return np.stack([rng.permutation(size) for rng in self._order])
-
-
-def _clones(consolidation: Sequence[tuple[Any, Mapping[str, Any]]]) -> bool:
-    return any(
-        isinstance(make, type) and issubclass(make, BehaviourCloning) for make, _ in consolidation
-    )
 
 
 def _taken(values: Tensor, index: Tensor, batch_size: int) -> Tensor:

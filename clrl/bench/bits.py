@@ -19,9 +19,10 @@ from torch import Tensor
 
 from clrl.agents.actions import actions_of
 from clrl.agents.networks import MLP, Network
+from clrl.agents.objective import Loss
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.options import MLPOptions, PPOOptions
-from clrl.agents.population import Loss, Population
+from clrl.agents.population import Population
 from clrl.agents.ppo.actor_critic import ActorCritic
 from clrl.agents.ppo.loss import make_loss
 from clrl.agents.supervised import classification_loss

@@ -2,8 +2,8 @@
 
 ``--optimizer upgd`` brings UPGD's options with it, as ``--optimizer.sigma``; so the
 choices are read first, and the dataclass that describes the command line is made to
-measure. An add-on's options are ``--addons.NAME.OPTION``, and a method against forgetting has
-``--consolidation.NAME.OPTION``.
+measure. An add-on's options are ``--addons.NAME.OPTION``, a penalty's ``--penalties.NAME.OPTION``,
+and a method against forgetting has ``--consolidation.NAME.OPTION``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS
+from clrl.agents.penalties.table import PENALTIES
 from clrl.agents.table import AGENTS, NETWORKS
 from clrl.cli.arguments import parse, values_after
 from clrl.envs.benchmarks import BENCHMARKS
@@ -33,7 +34,7 @@ from clrl.settings.config import (
 )
 from clrl.settings.values import Place, build
 
-_LISTS = {"addons": ADDONS, "consolidation": CONSOLIDATION}
+_LISTS = {"addons": ADDONS, "penalties": PENALTIES, "consolidation": CONSOLIDATION}
 _NAME = {"metavar": "NAME"}
 _WHOLE = {"metavar": "WHOLE"}
 
@@ -50,6 +51,7 @@ class RunArguments(LaunchOptions):
         network: see clrl list networks.
         optimizer: see clrl list optimizers; an add-on's name stands for it over sgd.
         addons: what is done around the optimizer; see clrl list addons.
+        penalties: terms added to the loss; see clrl list penalties.
         consolidation: methods against forgetting; see clrl list consolidation.
         steps: examples that each learner sees.
         log_every: examples between two lines of metrics.jsonl.
@@ -63,6 +65,7 @@ class RunArguments(LaunchOptions):
     network: str = field(default=DEFAULTS["network"], metadata=_NAME)
     optimizer: str = field(default=DEFAULTS["optimizer"], metadata=_NAME)
     addons: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME ..."})
+    penalties: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME ..."})
     consolidation: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME ..."})
     steps: PositiveInt = RunConfig.steps
     log_every: PositiveInt = RunConfig.log_every

@@ -45,6 +45,7 @@ TABLES = {
     "agents": "clrl.agents.table:AGENTS",
     "optimizers": "clrl.agents.optim.table:OPTIMIZERS",
     "addons": "clrl.agents.optim.table:ADDONS",
+    "penalties": "clrl.agents.penalties.table:PENALTIES",
     "consolidation": "clrl.agents.consolidation.table:CONSOLIDATION",
     "networks": "clrl.agents.table:NETWORKS",
     "metrics": "clrl.metrics.table:METRICS",

@@ -17,6 +17,7 @@ from typing import Any
 
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
+from clrl.agents.penalties.table import PENALTIES
 from clrl.agents.table import AGENTS, NETWORKS
 from clrl.envs.benchmarks import BENCHMARKS, is_control
 from clrl.errors import UsageError
@@ -32,7 +33,11 @@ DEFAULTS = {
 }
 """What is chosen where nothing is said; see also `default_agent`."""
 
-_LISTS = {"add-on": ("addons", "add-ons"), "consolidation": ("consolidation", "methods")}
+_LISTS = {
+    "add-on": ("addons", "add-ons"),
+    "penalty": ("penalties", "penalties"),
+    "consolidation": ("consolidation", "methods"),
+}
 """Of the tables that a list is chosen from: its key, and what to call its items."""
 
 SETTINGS = ("steps", "log_every", "chunk_size")
@@ -67,6 +72,7 @@ class RunConfig:
         network: what learns.
         optimizer: the base update rule.
         addons: what is done around the base rule, in this order.
+        penalties: terms that are added to the loss.
         consolidation: methods against forgetting; naming one tells the learner when a task ends.
         steps: examples that each learner sees.
         log_every: examples between two lines of ``metrics.jsonl``.
@@ -79,6 +85,7 @@ class RunConfig:
     network: Choice
     optimizer: Choice
     addons: tuple[Choice, ...] = ()
+    penalties: tuple[Choice, ...] = ()
     consolidation: tuple[Choice, ...] = ()
     steps: PositiveInt = 100_000
     log_every: PositiveInt = 1_000
@@ -90,9 +97,9 @@ def resolve(raw: Mapping[str, Any], place: Place) -> RunConfig:
 
     Args:
         raw: any of RunConfig's fields. A choice is a name, or a mapping with ``name`` and
-            options; ``addons`` and ``consolidation`` are lists of such. Where an optimizer is
-            expected, an add-on's name stands for that add-on over ``base`` (default ``sgd``),
-            with the options of both side by side.
+            options; ``addons``, ``penalties`` and ``consolidation`` are lists of such. Where an
+            optimizer is expected, an add-on's name stands for that add-on over ``base``
+            (default ``sgd``), with the options of both side by side.
         place: where it was written.
 
     Raises:
@@ -108,6 +115,7 @@ def resolve(raw: Mapping[str, Any], place: Place) -> RunConfig:
         network=choose(NETWORKS, raw.get("network"), place.at("network")),
         optimizer=optimizer,
         addons=addons,
+        penalties=choose_all(PENALTIES, raw.get("penalties"), place),
         consolidation=choose_all(CONSOLIDATION, raw.get("consolidation"), place),
         **check_settings(raw, place),
     )
@@ -270,6 +278,7 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
         "network": choice_to_dict(config.network),
         "optimizer": choice_to_dict(config.optimizer),
         "addons": [choice_to_dict(addon) for addon in config.addons],
+        "penalties": [choice_to_dict(penalty) for penalty in config.penalties],
         "consolidation": [choice_to_dict(method) for method in config.consolidation],
         **{name: getattr(config, name) for name in SETTINGS},
     }
@@ -323,7 +332,7 @@ def flat(plain: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: plain}
     found: dict[str, Any] = {}
     for key, value in plain.items():
-        if key in ("addons", "consolidation") and not value:
+        if key in ("addons", "penalties", "consolidation") and not value:
             continue
         found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
     return found

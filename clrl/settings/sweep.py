@@ -10,6 +10,7 @@ from typing import Any
 
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS
+from clrl.agents.penalties.table import PENALTIES
 from clrl.agents.table import AGENTS, NETWORKS
 from clrl.registry import Table
 from clrl.settings.config import (
@@ -36,7 +37,8 @@ def settings(parts: Mapping[str, Part]) -> Iterator[tuple[dict[str, Any], dict[s
     list of lists is. Several sweeps give their product, the last one changing fastest.
 
     Args:
-        parts: ``optimizer``, ``addons``, ``consolidation``, ``network``, ``agent``: what there is.
+        parts: ``optimizer``, ``addons``, ``penalties``, ``consolidation``, ``network``, ``agent``:
+            what there is.
 
     Yields:
         The swept options' values of one setting, by name (``lr``, or ``optimizer.lr`` where
@@ -74,6 +76,7 @@ def _spread_part(key: str, raw: Any, place: Place) -> list[tuple[Swept, Any]]:
         "network": NETWORKS,
         "agent": AGENTS,
         "addons": ADDONS,
+        "penalties": PENALTIES,
         "consolidation": CONSOLIDATION,
     }
     if key == "optimizer":

@@ -23,7 +23,7 @@ from clrl.options import as_keywords
 from clrl.seeding import derived_seed
 from clrl.settings.config import RunConfig
 from clrl.training.diagnostics import PROBE_EXAMPLES, Diagnostics
-from clrl.training.loop import Clock, Loop, Sink, Sums, methods, placed, update_rule
+from clrl.training.loop import Clock, Loop, Sink, Sums, methods, penalties, placed, update_rule
 from clrl.training.trials import Trials
 
 RECENT = 100
@@ -78,7 +78,11 @@ class ControlTraining(Loop):
             made: Network = make_network(inputs, outputs, config.network.options, generator, gain)
             return made
 
-        more: dict[str, Any] = {"consolidation": methods(config)} if config.consolidation else {}
+        more: dict[str, Any] = {}
+        if config.consolidation:
+            more["consolidation"] = methods(config)
+        if config.penalties:
+            more["penalties"] = penalties(config)
         self.agent: Any = make_agent(
             self.seeds,
             self.envs.single_observation_space,

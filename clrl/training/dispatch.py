@@ -47,6 +47,11 @@ def training(
         )
     acts = _acts(BENCHMARKS.find(config.benchmark.name).load())
     if acts and isinstance(config.agent.options, SB3Options):
+        if config.penalties:
+            raise UsageError(
+                f"penalties: {config.agent.name} has a loss of its own; expected none, or an "
+                "agent such as ppo"
+            )
         if chosen != CPU:
             raise UsageError(
                 f"--device {device}: {config.agent.name} trains its seeds one after another, on "

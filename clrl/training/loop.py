@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,9 +15,12 @@ from torch import Tensor
 from clrl.agents.consolidation.base import Method, check_methods
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.device import CPU
+from clrl.agents.networks import Network
 from clrl.agents.optim.base import AddOn
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
+from clrl.agents.penalties.base import Penalty
+from clrl.agents.penalties.table import PENALTIES
 from clrl.errors import UsageError
 from clrl.options import as_keywords
 from clrl.settings.config import RunConfig
@@ -47,17 +51,31 @@ def update_rule(config: RunConfig) -> UpdateRule:
     )
 
 
-def methods(config: RunConfig) -> list[tuple[type[Method], dict[str, Any]]]:
+def methods(
+    config: RunConfig, problem: str | None = None
+) -> list[tuple[type[Method], dict[str, Any]]]:
     """The methods against forgetting that a configuration names, with their keywords.
+
+    Args:
+        config: what a run is.
+        problem: the kind of its stream, if it is one.
 
     Raises:
         UsageError: they do not suit the agent, or each other.
     """
     names = [choice.name for choice in config.consolidation]
     classes = [CONSOLIDATION.find(name).load() for name in names]
-    check_methods(names, classes, config.agent.short_name)
+    check_methods(names, classes, config.agent.short_name, problem)
     keywords = [as_keywords(choice.options) for choice in config.consolidation]
     return list(zip(classes, keywords, strict=True))
+
+
+def penalties(config: RunConfig) -> list[Callable[[Network], Penalty]]:
+    """What makes the penalties on the loss that a configuration names, given a network."""
+    return [
+        functools.partial(PENALTIES.find(choice.name).load(), **as_keywords(choice.options))
+        for choice in config.penalties
+    ]
 
 
 def placed(make_agent: Callable[..., Any], device: torch.device) -> dict[str, torch.device]:

@@ -20,7 +20,7 @@ from clrl.metrics import continual
 from clrl.options import as_keywords
 from clrl.settings.config import RunConfig
 from clrl.training.diagnostics import PROBE_EXAMPLES, Diagnostics
-from clrl.training.loop import Clock, Loop, Sink, Sums, methods, placed, update_rule
+from clrl.training.loop import Clock, Loop, Sink, Sums, methods, penalties, placed, update_rule
 
 _BLOCK_UPDATES = 100
 """Updates between two looks at the losses; a block's examples fit the processor's cache."""
@@ -68,7 +68,10 @@ class Training(Loop):
         if stream.num_tasks:
             more |= {"num_outputs": stream.num_outputs, "head_size": stream.head_size}
         if config.consolidation:
-            more |= {"consolidation": methods(config), "num_outputs": stream.num_outputs}
+            more["consolidation"] = methods(config, stream.kind)
+            more["num_outputs"] = stream.num_outputs
+        if config.penalties:
+            more["penalties"] = penalties(config)
         make_agent = AGENTS.find(config.agent.name).load()
         self.agent: Supervised = make_agent(
             self.seeds,

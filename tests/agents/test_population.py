@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from clrl.agents.calling import Forward
 from clrl.agents.networks import MLP, HiddenLayer, Network
 from clrl.agents.optim.continual_backprop import ContinualBackprop
 from clrl.agents.optim.rule import UpdateRule, mixes_members
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.upgd import UPGD
 from clrl.agents.options import MLPOptions
-from clrl.agents.population import Forward, Population
+from clrl.agents.population import Population
 from clrl.agents.supervised import classification_loss, regression_loss
 
 SGD = UpdateRule(torch.optim.SGD, {"lr": 0.05})

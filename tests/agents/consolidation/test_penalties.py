@@ -61,6 +61,8 @@ def learners(networks: list[Network], lr: float = 0.1) -> Learners:
         [score],
         lambda forward, x: forward(x),
         lambda task: None,
+        lambda x, y: None,
+        4,
         2,
         2,
     )
@@ -122,7 +124,7 @@ def test_the_second_derivative_form_can_be_negative_and_the_squared_form_cannot(
         away.append(away[-1] - 0.5 * min(second) * away[-1])
     assert away[-1] > 2 * away[0]
 
-    found = moments(network, dict(network.named_parameters()), score, (x, y))
+    found = moments(network, dict(network.named_parameters()), {}, score, (x, y))
     for values in (found.square, found.variance, found.absolute):
         assert all(bool((value >= 0).all()) for value in values.values())
 
@@ -141,7 +143,7 @@ def test_moments_are_those_of_each_example_alone(layer_norm: bool) -> None:
         for name, parameter in network.named_parameters():
             assert parameter.grad is not None
             each.setdefault(name, []).append(parameter.grad.clone())
-    found = moments(network, dict(network.named_parameters()), score, (x, y))
+    found = moments(network, dict(network.named_parameters()), {}, score, (x, y))
     for name, gradients in each.items():
         stacked = torch.stack(gradients)
         for got, expected in (

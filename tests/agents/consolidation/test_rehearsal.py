@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from clrl.agents.consolidation.base import Batches
 from clrl.agents.consolidation.distillation import LwF, distillation
 from clrl.agents.consolidation.frames import Averaging, FromScratch, LowerRate
 from clrl.agents.consolidation.penalties import EWC
@@ -58,10 +59,10 @@ class Watched(Rehearsal):
         super().__init__(*args, **options)
         self.mixed: list[Tensor] = []
 
-    def mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        batch = super().mix(x, y)
-        self.mixed.append(batch[0][..., 0])
-        return batch
+    def mix(self, batches: Batches) -> Batches:
+        batches = super().mix(batches)
+        self.mixed.append(batches.examples[0][..., 0])
+        return batches
 
 
 @pytest.mark.parametrize(

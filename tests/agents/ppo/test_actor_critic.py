@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from clrl.agents.actions import actions_of
+from clrl.agents.calling import Forward
 from clrl.agents.networks import MLP, Network
 from clrl.agents.optim.continual_backprop import ContinualBackprop
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.options import MLPOptions
-from clrl.agents.population import Forward, Population
+from clrl.agents.population import Population
 from clrl.agents.ppo.actor_critic import ActorCritic
 
 PARTS = ("actor", "critic")

@@ -287,7 +287,7 @@ def test_tasks_that_come_again_are_the_same() -> None:
             stream_config(
                 consolidation=["lwf"], benchmark={"name": "slow-regression", "task_length": 60}
             ),
-            "lwf and averaging are for classification",
+            "lwf is for classification, got a stream of regression",
         ),
         (
             stream_config(

@@ -12,8 +12,9 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
+from clrl.agents.calling import Forward
 from clrl.agents.optim.rule import UpdateRule
-from clrl.agents.population import Forward, Population
+from clrl.agents.population import Population
 from clrl.agents.ppo.actor_critic import MakeNetwork
 from clrl.options import Fraction, PositiveInt
 from clrl.seeding import derived_seed, numpy_generator

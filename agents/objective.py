@@ -1,0 +1,159 @@
+"""What one learner minimises in an update: its agent's loss, and penalties on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from clrl.agents.calling import calling
+from clrl.agents.networks import HiddenLayer, Network
+from clrl.agents.penalties.base import Penalty, Sight
+
+Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
+"""One learner's loss: takes `Forward` and one batch, gives a scalar and named tensors.
+
+It must be pure: operations on its arguments alone. It is recorded once and replayed (see
+`clrl.agents.replay`), so a Python number that changes during training belongs in the batch.
+"""
+
+
+class Tap:
+    """Collects a network's hidden activations, and inputs and outputs, while it is open.
+
+    Of several calls it is the first that counts.
+
+    Args:
+        network: the network.
+        layers: the hidden layers whose activations are wanted.
+
+    Attributes:
+        features: layer name to activations.
+        inputs: of the network.
+        outputs: of the network.
+    """
+
+    def __init__(self, network: Network, layers: Sequence[HiddenLayer]) -> None:
+        self._network = network
+        self._layers = layers
+        self.features: dict[str, Tensor] = {}
+        self.inputs: tuple[Tensor, ...] = ()
+        self.outputs: Any = None
+
+    def __enter__(self) -> Tap:
+        """Begin to collect."""
+
+        def keep(name: str) -> Callable[..., None]:
+            def hook(_module: Any, _inputs: Any, output: Tensor) -> None:
+                self.features.setdefault(name, output)
+
+            return hook
+
+        self._handles = [
+            self._network.get_submodule(layer.activation).register_forward_hook(keep(layer.name))
+            for layer in self._layers
+        ]
+        self._handles.append(self._network.register_forward_hook(self._see))
+        return self
+
+    def _see(self, _module: Any, inputs: tuple[Tensor, ...], outputs: Any) -> None:
+        if self.outputs is None:
+            self.inputs, self.outputs = inputs, outputs
+
+    def __exit__(self, *_: Any) -> None:
+        """Leave the network as it was."""
+        for handle in self._handles:
+            handle.remove()
+
+
+class Objective:
+    """The objective of one learner.
+
+    Args:
+        network: of the learners' kind, for its structure.
+        loss: the agent's.
+        penalties: terms that are added.
+        tapped: hidden layers whose activations are to be given.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss,
+        penalties: Sequence[Penalty] = (),
+        tapped: Sequence[HiddenLayer] = (),
+    ) -> None:
+        self._network = network
+        self._loss = loss
+        self._penalties = penalties
+        self._tapped = tapped
+
+    def begin(
+        self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """All that is kept of a learner besides its parameters: its buffers, penalties' memories.
+
+        Args:
+            parameters: those that it begins with.
+            buffers: its network's.
+        """
+        kept = {name: value.detach() for name, value in buffers.items()}
+        for number, penalty in enumerate(self._penalties):
+            own = {name: value.detach() for name, value in parameters.items()}
+            kept |= {
+                _place(number, name): value.detach().clone()
+                for name, value in penalty.begin(own).items()
+            }
+        return kept
+
+    def __call__(
+        self, parameters: Mapping[str, Tensor], kept: Mapping[str, Tensor], *batch: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor], list[Tensor], dict[str, Tensor]]:
+        """Compute it.
+
+        Args:
+            parameters: the learner's.
+            kept: what `begin` gave, or the last call.
+            batch: the loss's arguments.
+
+        Returns:
+            The whole objective, the loss without penalties, named tensors (with ``"penalty"``
+            where there is one), activations of the layers tapped, and what is kept from now on.
+        """
+        forward, own = calling(self._network, parameters, network_buffers(kept))
+        layers = self._network.hidden_layers if self._penalties else self._tapped
+        with Tap(self._network, layers) as tap:
+            loss, named = self._loss(forward, *batch)
+        total = loss
+        remembered: dict[str, Tensor] = {}
+        if self._penalties:
+            sight = Sight(parameters, tap.inputs, tap.outputs, tap.features, forward)
+            term, remembered = self._add_up(sight, kept)
+            total = loss + term
+            named = {**named, "penalty": term.detach()}
+        after = {name: remembered.get(name, own.get(name, value)) for name, value in kept.items()}
+        return total, loss, named, [tap.features[layer.name] for layer in self._tapped], after
+
+    def _add_up(self, sight: Sight, kept: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        terms: list[Tensor] = []
+        remembered: dict[str, Tensor] = {}
+        for number, penalty in enumerate(self._penalties):
+            ahead = _place(number, "")
+            memory = {
+                name.removeprefix(ahead): value.clone()
+                for name, value in kept.items()
+                if name.startswith(ahead)
+            }
+            terms.append(penalty.term(sight, memory))
+            remembered |= {_place(number, name): v.detach() for name, v in memory.items()}
+        return sum(terms[1:], terms[0]), remembered
+
+
+def _place(number: int, name: str) -> str:
+    return f"penalty/{number}/{name}"
+
+
+def network_buffers(kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The network's buffers among what is kept of learners."""
+    return {name: value for name, value in kept.items() if "/" not in name}

@@ -1,0 +1,1 @@
+"""Penalties on the loss: terms that are added to one learner's objective."""
