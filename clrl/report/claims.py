@@ -177,7 +177,7 @@ def _distribution(size: int, places: tuple[int, ...]) -> Array:
     # Doubled and multiplied, so that the distance of a sum from its mean is a whole number.
     distances = np.abs(len(places) * np.arange(total + 1) - size * total)
     beyond = np.bincount(distances, counts)[::-1].cumsum()[::-1]
-    return np.minimum(1.0, beyond[distances] / counts.sum())
+    return np.asarray(np.minimum(1.0, beyond[distances] / counts.sum()))
 
 
 def least_p(one: int, other: int) -> float:

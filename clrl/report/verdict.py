@@ -85,13 +85,16 @@ def _means(study: Study, counted: list[Method]) -> str:
     """What every method reached, without comparing them."""
     assert study.performance is not None
     percent = study.performance.percent
+    found = [method.of(lambda run: run.online, within=study.limits) for method in counted]
+    alike = len({one.seeds for one in found}) == 1
     parts = []
-    for method in counted:
-        found = method.of(lambda run: run.online, within=study.limits)
-        figure = f"{number(found.value, percent)}{'%' if percent else ''}"
-        words = [method.label, figure, interval(found, percent), f"({seeds_words(found.seeds)})"]
-        parts.append(" ".join(filter(None, words)))
-    return f"Mean {study.performance.name} over the whole run: {_clauses(parts)}."
+    for method, one in zip(counted, found, strict=True):
+        figure = f"{number(one.value, percent)}{'%' if percent else ''}"
+        seeds = "" if alike else f"({seeds_words(one.seeds)})"
+        parts.append(" ".join(filter(None, [method.label, figure, interval(one, percent), seeds])))
+    whole = f" ({seeds_words(found[0].seeds)}{' a method' if len(found) > 1 else ''})"
+    name = f"Mean {study.performance.name} over the whole run{whole if alike else ''}"
+    return f"{name}: {_clauses(parts)}."
 
 
 def comparisons(study: Study) -> list[str]:

@@ -241,7 +241,7 @@ def test_the_verdict_says_what_is_so(suite_folder: Path) -> None:
     assert "fading +34.0, above 0 in 4 of 4 seeds. No reference for steady and adam." in said[3]
     assert "steady in 4 of 4 seeds; fading in 0 of 4 seeds (the worst after " in said[4]
     pole = of_study(found(suite_folder)["pole"])
-    assert pole[0].startswith("Mean return over the whole run: ppo-upgd 120")
+    assert pole[0].startswith("Mean return over the whole run (4 seeds a method): ppo-upgd 120 [")
     assert pole[1] == (
         "The seeds show ppo-upgd better than ppo (exact rank test, corrected for 1 comparison)."
     )

@@ -169,7 +169,7 @@ def test_the_verdict_of_few_seeds() -> None:
         "Nothing is compared; with 4 seeds a method, each could be compared with the suite's first."
     )
     text = " ".join(of_study(study(np.array([[1.0, 2.0], [8.0, 9.0]]))))
-    assert text.startswith("Mean return over the whole run: m0 1.50 (2 seeds); m1 8.50 (2 seeds).")
+    assert text.startswith("Mean return over the whole run (2 seeds a method): m0 1.50; m1 8.50.")
     assert "[" not in text
     (many,) = comparisons(study(np.arange(40.0).reshape(10, 4)))
     assert "corrected for the comparisons to be made, no outcome would be beyond chance" in many
