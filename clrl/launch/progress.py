@@ -295,7 +295,7 @@ class Table:
         drawn.add_column("learner")  # the only one to be cut in a narrow terminal
         drawn.add_column("seeds", justify="right", no_wrap=True)
         drawn.add_column("", width=16)
-        for name in ("", "online", "rate", "left"):
+        for name in ("", "last window", "rate", "left"):
             drawn.add_column(name, justify="right", no_wrap=True)
         found = rows(self._work)
         kept = _fitting(found, self._console.height - _AROUND)

@@ -5,8 +5,9 @@ on one half of the seeds and reported on the other. Scratch references are no me
 what methods are measured against.
 
 Runs that are over count; those that diverged are counted apart: they are in no mean, and in
-rankings each stands for the worst run of its benchmark. As long as no run of a benchmark is over,
-unfinished ones count as far as they are, and `Study.preliminary` says so.
+comparisons each stands for the worst run of its benchmark. As long as no run of a benchmark is
+over, unfinished ones count as far as they are, `Study.preliminary` says so, and nothing is
+compared.
 """
 
 from __future__ import annotations
@@ -20,22 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clrl.report import outcomes
-from clrl.report.aggregate import (
-    Ranking,
-    bootstrap_interval,
-    mean,
-    probability_of_improvement,
-    rank_correlation,
-    ranking,
-    ranks,
-    stratified_interval,
-)
+from clrl.report.aggregate import LEAST_SEEDS, correlation_within, interval, mean
+from clrl.report.claims import Claims, compare
 from clrl.report.results import Results
-from clrl.report.runs import Grid, Performance, Run
+from clrl.report.runs import Grid, Performance, Run, limits
 
 Array = NDArray[np.float64]
 Of = Callable[[Run], float]
 """A figure of a run; nan where the run has none."""
+
+UNLIMITED = (-math.inf, math.inf)
 
 DIAGNOSTICS = ("dead_units", "effective_rank", "grad_norm", "weight_magnitude")
 """The metrics that have panels; all that were recorded are in the table of correlations."""
@@ -47,7 +42,8 @@ class Estimate:
 
     Attributes:
         value: the statistic; nan where no seed has the figure.
-        low: lower bound of the 95% interval; nan with a single seed.
+        low: lower bound of its interval; nan with fewer than three seeds, where all seeds agree,
+            and of statistics other than the mean.
         high: upper bound.
         seeds: how many seeds it is of.
     """
@@ -59,14 +55,27 @@ class Estimate:
 
     @classmethod
     def of(
-        cls, values: Sequence[float], statistic: Callable[[Any], Array] = mean, scale: float = 1.0
+        cls,
+        values: Sequence[float],
+        statistic: Callable[[Any], Array] = mean,
+        within: tuple[float, float] = UNLIMITED,
     ) -> Estimate:
-        """The estimate from one value a seed; values that are not finite are left out."""
-        found = np.array([value for value in values if math.isfinite(value)]) * scale
+        """The estimate from one value a seed; values that are not finite are left out.
+
+        Args:
+            values: one a seed.
+            statistic: what is said of them; the mean alone has an interval.
+            within: below and above what they cannot be.
+        """
+        found = np.array([value for value in values if math.isfinite(value)])
         if not len(found):
             return cls()
-        low, high = bootstrap_interval(found, statistic)
+        low, high = interval(found, *within) if statistic is mean else (math.nan, math.nan)
         return cls(float(statistic(found)), float(low), float(high), len(found))
+
+    def scaled(self, by: float) -> Estimate:
+        """The same in another unit."""
+        return Estimate(by * self.value, by * self.low, by * self.high, self.seeds)
 
 
 @dataclass
@@ -87,9 +96,14 @@ class Method:
     counted: list[Run] = field(default_factory=list)
     remark: str = ""
 
-    def of(self, figure: Of, statistic: Callable[[Any], Array] = mean) -> Estimate:
-        """A figure over the runs that count."""
-        return Estimate.of([figure(run) for run in self.counted], statistic)
+    def of(
+        self,
+        figure: Of,
+        statistic: Callable[[Any], Array] = mean,
+        within: tuple[float, float] = UNLIMITED,
+    ) -> Estimate:
+        """A figure over the runs that count; see `Estimate.of`."""
+        return Estimate.of([figure(run) for run in self.counted], statistic, within)
 
     def curve(self, tag: str) -> tuple[Array, Array, Array]:
         """Mean and interval of a curve: ``(points,)`` each, nan where no seed has a value.
@@ -97,7 +111,7 @@ class Method:
         Every run that has a value at a point counts there, finished or not.
         """
         curves = [run.curves[tag] for run in self.runs if tag in run.curves]
-        return over_seeds(np.stack(curves)) if curves else (np.empty(0),) * 3
+        return over_seeds(np.stack(curves), *limits(tag)) if curves else (np.empty(0),) * 3
 
     def tasks(self) -> Array:
         """Performance on each task, ``(seeds, tasks)``, nan where a task was not reached."""
@@ -141,19 +155,31 @@ class Correlation:
 
     Attributes:
         tag: the metric's.
-        pooled: Spearman's correlation over all runs.
-        low: lower bound of its 95% interval.
+        value: Spearman's correlation over the seeds within each method, turned so that better
+            performance is higher; nan where the metric does not differ between seeds.
+        low: lower bound of its interval over seeds; nan with fewer than four.
         high: upper bound.
-        within: the same once each method's mean is taken off: between seeds of one method.
         runs: how many runs it is of.
     """
 
     tag: str
-    pooled: float
+    value: float
     low: float
     high: float
-    within: float
     runs: int
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How a run came back after changes of task.
+
+    Attributes:
+        share: of the changes after which it was back before the next one.
+        steps: until then, mean over those changes; nan where there is none.
+    """
+
+    share: float
+    steps: float
 
 
 @dataclass
@@ -164,12 +190,12 @@ class Study:
         benchmark: its label.
         performance: what counts as performance; None where nothing was recorded.
         grid: where the points of curves are.
-        methods: best first.
+        methods: in the order of their means where they are compared, else of the suite.
         scratch: learner's label to its scratch reference.
         sweeps: the sweeps among its learners.
         preliminary: whether unfinished runs count, since none is over.
-        ranking: places of ``methods``, in their order; None with fewer than two.
-        correlations: strongest first.
+        claims: the comparisons that are made, and what they show.
+        correlations: of every metric that was recorded of networks.
     """
 
     benchmark: str
@@ -179,7 +205,7 @@ class Study:
     scratch: dict[str, Method]
     sweeps: list[Sweep]
     preliminary: bool
-    ranking: Ranking | None = None
+    claims: Claims = field(default_factory=Claims)
     correlations: list[Correlation] = field(default_factory=list)
 
     @property
@@ -212,7 +238,12 @@ class Study:
             return run.tasks
         return run.curves.get(self.performance.online, np.empty(0))
 
-    def ranking_scores(self, method: Method) -> list[float]:
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Below and above what performance cannot be."""
+        return UNLIMITED if self.performance is None else limits(self.performance.online)
+
+    def scores(self, method: Method) -> list[float]:
         """One number a run that counts, more being better, none missing.
 
         A run that diverged gets the worst score of the benchmark.
@@ -246,29 +277,47 @@ class Study:
         one, other = (np.stack([pair[side][:tasks] for pair in pairs]) for side in (0, 1))
         return outcomes.plasticity_gap(one, other, self.sign > 0)
 
-    def improvement(self, better: Method, than: Method) -> Estimate:
-        """Chance that a seed of one method does better than a seed of another."""
-        groups = self.ranking_scores(better), self.ranking_scores(than)
-        if not all(groups):
-            return Estimate()
-        value = float(probability_of_improvement(*groups))
-        low, high = stratified_interval(groups, lambda draws: _improvement(*draws))
-        return Estimate(value, low, high, len(groups[0]))
+    def recovery(self, method: Method) -> list[Recovery]:
+        """How each seed came back after changes, of those in which that can be seen.
+
+        What there is to come back to is the best level so far that the method's seeds had before
+        a change, on average: one that stays low does not come back by staying there.
+        """
+        runs = [run for run in method.counted if len(run.levels)]
+        changes = min((len(run.levels) for run in runs), default=0)
+        if not changes:
+            return []
+        level = self.sign * np.stack([run.levels[:changes] for run in runs])
+        known = np.isfinite(level)
+        with np.errstate(invalid="ignore"):
+            together = np.where(known, level, 0).sum(axis=0) / known.sum(axis=0)
+        best = self.sign * np.fmax.accumulate(together)
+        found = []
+        for run in runs:
+            times = outcomes.recovery_times(
+                *run.bests, run.changes[:changes], best, higher_is_better=self.sign > 0
+            )
+            back = times[np.isfinite(times)]
+            seen = int((~np.isnan(times)).sum())
+            if seen:
+                steps = float(back.mean()) if len(back) else math.nan
+                found.append(Recovery(len(back) / seen, steps))
+        return found
 
 
-def _improvement(one: Array, other: Array) -> Array:
-    return probability_of_improvement(one, other)
-
-
-def over_seeds(curves: Array) -> tuple[Array, Array, Array]:
-    """Mean and 95% interval at each point, over the seeds that have a value there.
+def over_seeds(
+    curves: Array, least: float = -math.inf, most: float = math.inf
+) -> tuple[Array, Array, Array]:
+    """Mean and interval at each point, over the seeds that have a value there.
 
     Args:
         curves: ``(seeds, points)``, nan where a seed has no value.
+        least: below what no value can be.
+        most: above what no value can be.
 
     Returns:
         Mean, low and high bound, ``(points,)`` each; nan where no seed has a value, the bounds
-        also where only one has.
+        also where fewer than three have.
     """
     middle, low, high = (np.full(curves.shape[1], np.nan) for _ in range(3))
     present = np.isfinite(curves)
@@ -277,35 +326,38 @@ def over_seeds(curves: Array) -> tuple[Array, Array, Array]:
             points = (present == seeds[:, None]).all(axis=0)
             chosen = curves[np.ix_(seeds, points)]
             middle[points] = mean(chosen)
-            low[points], high[points] = bootstrap_interval(chosen)
+            low[points], high[points] = interval(chosen, least, most)
     return middle, low, high
 
 
 def studies(results: Results) -> list[Study]:
     """The benchmarks of a suite's folder, in the suite's order."""
-    return [_study(results, benchmark, grid) for benchmark, grid in results.benchmarks.items()]
+    found = [_study(results, benchmark, grid) for benchmark, grid in results.benchmarks.items()]
+    scores = {
+        study.benchmark: {method.label: study.scores(method) for method in study.methods}
+        for study in found
+        if not study.preliminary
+    }
+    claims = compare(scores)
+    for study in found:
+        study.claims = claims.get(study.benchmark, Claims())
+        if study.claims.comparisons:
+            of = scores[study.benchmark]
+            study.methods.sort(
+                key=lambda method, of=of: (
+                    -float(mean(of[method.label]))  # type: ignore[misc]
+                    if of[method.label]
+                    else math.inf
+                )
+            )
+    return found
 
 
-def overall(found: Sequence[Study]) -> tuple[list[str], Ranking] | None:
-    """Ranking over all benchmarks, of the methods that all of them have, best first.
-
-    Returns:
-        Labels and their ranking; None unless two methods share two benchmarks.
-    """
-    ranked = [study for study in found if study.ranking is not None]
-    if len(ranked) < 2:
-        return None
-    by_label = [{method.label: method for method in study.methods} for study in ranked]
-    shared = [label for label in by_label[0] if all(label in one for one in by_label)]
-    scores = [
-        [study.ranking_scores(methods[label]) for label in shared]
-        for study, methods in zip(ranked, by_label, strict=True)
-    ]
-    if len(shared) < 2 or not all(all(one) for one in scores):
-        return None
-    order = np.argsort(ranking(scores, resamples=1).rank, kind="stable")
-    found_ranking = ranking([[one[i] for i in order] for one in scores])
-    return [shared[i] for i in order], found_ranking
+def shared(found: Sequence[Study]) -> list[str]:
+    """The methods that all benchmarks have; none unless two methods share two benchmarks."""
+    labels = [[method.label for method in study.methods if method.counted] for study in found]
+    every = [label for label in labels[0] if all(label in one for one in labels)] if labels else []
+    return every if len(labels) > 1 and len(every) > 1 else []
 
 
 def _study(results: Results, benchmark: str, grid: Grid) -> Study:
@@ -346,20 +398,8 @@ def _study(results: Results, benchmark: str, grid: Grid) -> Study:
         study.sweeps.append(sweep)
         kept = [run for run in settings[sweep.best] if run.seed in sweep.reported_on]
         study.methods.append(method(name, kept, remark, sweep.best))
-    _rank(study)
     study.correlations = _correlations(study)
     return study
-
-
-def _rank(study: Study) -> None:
-    """Sort the methods, best first, and rank them."""
-    scores = {method.label: study.ranking_scores(method) for method in study.methods}
-    without = [method for method in study.methods if not scores[method.label]]
-    ranked = [method for method in study.methods if scores[method.label]]
-    ranked.sort(key=lambda method: -float(mean(scores[method.label])))
-    study.methods = ranked + without
-    if len(ranked) > 1:
-        study.ranking = ranking([[scores[method.label] for method in ranked]])
 
 
 def _sweep(
@@ -441,32 +481,7 @@ def _correlations(study: Study) -> list[Correlation]:
             if kept:
                 groups.append(np.array(kept))
         if groups:
-            found.append(_correlation(tag, groups))
-    found = [one for one in found if math.isfinite(one.pooled)]
-    return sorted(found, key=lambda one: -abs(one.pooled))
-
-
-def _correlation(tag: str, groups: list[Array]) -> Correlation:
-    """Of (metric, performance) pairs, ``(seeds, 2)`` a method."""
-    pairs = np.concatenate(groups)
-    centred = np.concatenate([group - group.mean(axis=0) for group in groups])
-    pooled = rank_correlation(*pairs.T)
-    indices = [np.arange(len(group), dtype=np.float64) for group in groups]
-
-    def of_draws(drawn: Sequence[Array]) -> Array:
-        chosen = np.concatenate(
-            [group[draw.astype(np.int64)] for group, draw in zip(groups, drawn, strict=True)]
-        )  # (runs, resamples, 2)
-        places = ranks(chosen)
-        places = places - places.mean(axis=0)
-        spread = np.sqrt((places**2).sum(axis=0))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            both = (places[..., 0] * places[..., 1]).sum(axis=0) / spread.prod(axis=-1)
-        return np.asarray(np.nan_to_num(both).clip(-1, 1))
-
-    low, high = (math.nan, math.nan)
-    if math.isfinite(pooled):
-        low, high = stratified_interval(indices, of_draws, resamples=500)
-    several = any(len(group) > 1 for group in groups)
-    within = rank_correlation(*centred.T) if several else math.nan
-    return Correlation(tag, pooled, low, high, within, len(pairs))
+            value, low, high = correlation_within([(one[:, 0], one[:, 1]) for one in groups])
+            runs = sum(len(one) for one in groups if len(one) >= LEAST_SEEDS)
+            found.append(Correlation(tag, value, low, high, runs))
+    return found

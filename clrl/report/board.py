@@ -4,17 +4,20 @@ TensorBoard draws what is in event files, and aggregates nothing. So the means a
 runs of their own, one a learner, into the folder ``.tensorboard`` of a suite's folder: made
 from ``metrics.jsonl`` alone, and made anew at every call.
 
-- Curves: for each benchmark and metric the tags ``<benchmark>/<metric>/mean``, ``/low`` and
-  ``/high``: mean over seeds and its 95% bootstrap interval, over the seeds that got as far as
-  the step (how many: ``<benchmark>/seeds``). All learners have the same tags.
-- A layout for the custom scalars dashboard: a margin chart a metric, with all learners in it.
+- Curves: for each benchmark and metric the tag ``<benchmark>/<metric>/mean``: mean over the seeds
+  that got as far as the step (how many: ``<benchmark>/seeds``). Beside it ``/low`` and ``/high``,
+  its interval, where there are seeds enough for one all along.
+- A layout for the custom scalars dashboard: a chart a metric with all learners in it, a margin
+  chart where all of them have an interval.
 - A table for the hparams dashboard: settings in which learners differ, and figures.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import os
+import re
 import shutil
 import time
 import urllib.parse
@@ -26,8 +29,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clrl.report.aggregate import bootstrap_interval
+from clrl.report.aggregate import LEAST_SEEDS, interval
 from clrl.report.outcomes import average_online
+from clrl.report.runs import limits
 from clrl.settings.config import flat, short_name
 from clrl.storage import record
 
@@ -42,7 +46,6 @@ QUERY = urllib.parse.urlencode(
 POINTS = 250
 """Points of a curve at most. TensorBoard keeps 1,000, and other ones of each tag."""
 
-RESAMPLES = 1000
 _PERFORMANCE = ("online/accuracy", "online/return", "online/loss")
 
 Array = NDArray[np.float64]
@@ -57,7 +60,7 @@ class Curve:
     Attributes:
         steps: [points], ascending.
         mean: over the seeds that have a value there.
-        low: lower bound of the interval; the mean itself where there is one seed.
+        low: lower bound of the interval; the mean itself where all seeds agree.
         high: upper bound.
         seeds: how many have a value there.
     """
@@ -67,6 +70,11 @@ class Curve:
     low: Array
     high: Array
     seeds: Array
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there are seeds enough for an interval at every point."""
+        return bool(self.seeds.min() >= LEAST_SEEDS)
 
 
 @dataclass
@@ -148,7 +156,8 @@ def _learners(suite: Path, remarks: list[str]) -> list[Learner]:
                 if tag in columns[-1]:
                     totals.setdefault(tag, []).append(average_online(*columns[-1][tag]))
         for tag in sorted({tag for own in columns for tag in own}):
-            learner.curves[benchmark, tag] = over_seeds([own[tag] for own in columns if tag in own])
+            of_tag = [own[tag] for own in columns if tag in own]
+            learner.curves[benchmark, tag] = over_seeds(of_tag, limits(tag))
         for tag, values in totals.items():
             learner.totals[benchmark, tag] = float(np.mean(values))
     return list(learners.values())
@@ -179,11 +188,14 @@ def _is_charted(tag: str) -> bool:
     return kind != "plasticity" or (len(rest) == 2 and rest[-1] != "probe_examples")
 
 
-def over_seeds(runs: Sequence[tuple[Array, Array]]) -> Curve:
+def over_seeds(
+    runs: Sequence[tuple[Array, Array]], within: tuple[float, float] = (-math.inf, math.inf)
+) -> Curve:
     """Mean and interval over seeds at every step that any of them has.
 
     Args:
         runs: each seed's steps and values. Where one has a step twice, the later counts.
+        within: below and above what no value can be.
 
     Returns:
         The curve. One of more than `POINTS` steps is cut into as many stretches: each seed's
@@ -209,8 +221,9 @@ def over_seeds(runs: Sequence[tuple[Array, Array]]) -> Curve:
         at = np.flatnonzero(which.reshape(-1) == number)
         block = values[np.ix_(np.flatnonzero(pattern), at)]
         mean[at] = block.mean(axis=0)
-        bounds = bootstrap_interval(block, resamples=RESAMPLES)
-        low[at], high[at] = (np.where(np.isnan(bound), mean[at], bound) for bound in bounds)
+        low[at], high[at] = (
+            np.where(np.isnan(bound), mean[at], bound) for bound in interval(block, *within)
+        )
     return Curve(steps, mean, low, high, there.sum(axis=0).astype(float))
 
 
@@ -296,7 +309,7 @@ def _scalars(learner: Learner) -> Iterable[tuple[str, Array, Array]]:
     counts: dict[str, Curve] = {}
     last: dict[str, float] = {}
     for (benchmark, metric), curve in learner.curves.items():
-        for name in ("mean", "low", "high"):
+        for name in ("mean", "low", "high") if curve.bounded else ("mean",):
             yield f"{benchmark}/{metric}/{name}", curve.steps, getattr(curve, name)
         last[benchmark] = max(last.get(benchmark, 0.0), curve.steps[-1])
         if metric in _PERFORMANCE or benchmark not in counts:
@@ -322,7 +335,7 @@ def _total_tag(benchmark: str, metric: str) -> str:
 
 
 def _layout(learners: Sequence[Learner]) -> Any:
-    """A margin chart for each metric, in a category for each benchmark and kind of metric."""
+    """A chart for each metric, in a category for each benchmark and kind of metric."""
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.custom_scalar import layout_pb2, metadata
     from tensorboard.util import tensor_util
@@ -338,7 +351,16 @@ def _layout(learners: Sequence[Learner]) -> Any:
         for metric in reversed(metrics):  # the dashboard shows the last one first
             name, tag = metric.partition("/")[2], f"{benchmark}/{metric}"
             chart = category.chart.add(title=f"{name} ({benchmark})")
-            chart.margin.series.add(value=f"{tag}/mean", lower=f"{tag}/low", upper=f"{tag}/high")
+            of = [
+                one.curves[benchmark, metric]
+                for one in learners
+                if (benchmark, metric) in one.curves
+            ]
+            if all(curve.bounded for curve in of):
+                bounds = {"lower": f"{tag}/low", "upper": f"{tag}/high"}
+                chart.margin.series.add(value=f"{tag}/mean", **bounds)
+            else:
+                chart.multiline.tag.append(f"^{re.escape(tag)}/mean$")
     found = Summary()
     found.value.add(
         tag=metadata.CONFIG_SUMMARY_TAG,

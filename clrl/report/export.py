@@ -14,7 +14,7 @@ import numpy as np
 from clrl.errors import UsageError
 from clrl.report import Format, drawing, outcomes, page, verdict
 from clrl.report.aggregate import interquartile_mean, median
-from clrl.report.analysis import Estimate, Method, Study, overall, studies
+from clrl.report.analysis import Estimate, Method, Study, studies
 from clrl.report.panels import panels_of
 from clrl.report.results import Results, read
 from clrl.report.runs import Column, Run, columns
@@ -145,16 +145,10 @@ def _pyarrow() -> tuple[Any, Any]:
 
 def _json(results: Results, found: list[Study], out: Path) -> Path:
     path = out / "report.json"
-    ranked = overall(found)
     content = {
         "folder": str(results.folder),
         "remarks": verdict.remarks(results),
         "provenance": dict(page.provenance(results)),
-        "overall": None
-        if ranked is None
-        else [
-            {"method": label, **_place(ranked[1], place)} for place, label in enumerate(ranked[0])
-        ],
         "benchmarks": {study.benchmark: _numbers(study) for study in found},
     }
     text = json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
@@ -169,9 +163,11 @@ def _numbers(study: Study) -> dict[str, Any]:
         "preliminary": study.preliminary,
         "verdict": verdict.of_study(study),
         "methods": [
-            {"method": method.label, "remark": method.remark, **_figures_of(study, method, place)}
-            for place, method in enumerate(study.methods)
+            {"method": method.label, "remark": method.remark, **_figures_of(study, method)}
+            for method in study.methods
         ],
+        "comparisons": [{**vars(one), "shown": one.shown} for one in study.claims.comparisons],
+        "comparisons_made": study.claims.made,
         "correlations": [vars(one) for one in study.correlations],
         "sweeps": [
             {**vars(sweep), "estimates": {k: vars(v) for k, v in sweep.estimates.items()}}
@@ -180,28 +176,29 @@ def _numbers(study: Study) -> dict[str, Any]:
     }
 
 
-def _figures_of(study: Study, method: Method, place: int) -> dict[str, Any]:
+def _figures_of(study: Study, method: Method) -> dict[str, Any]:
     def online(run: Run) -> float:
         return run.online
 
+    back = study.recovery(method)
     figures: dict[str, Estimate] = {
-        "online": method.of(online),
+        "online": method.of(online, within=study.limits),
         "online_interquartile_mean": method.of(online, interquartile_mean),
         "online_median": method.of(online, median),
         "area_under_task_curve": method.of(lambda run: outcomes.area_under_curve(run.tasks)),
-        "first_fifth": method.of(study.first),
-        "last_fifth": method.of(study.last),
+        "first_fifth": method.of(study.first, within=study.limits),
+        "last_fifth": method.of(study.last, within=study.limits),
         "loss_of_plasticity": method.of(study.loss_of_plasticity),
-        "recovery_steps": method.of(lambda run: run.recovery),
-        "recovered": method.of(lambda run: run.recovered),
-        "best_is_better": study.improvement(study.methods[0], method),
+        "recovery_steps": Estimate.of([one.steps for one in back], within=(0.0, math.inf)),
+        "recovered": Estimate.of([one.share for one in back], within=(0.0, 1.0)),
     }
     gap = study.gap(method)
-    ranked = study.ranking is not None and place < len(study.ranking.rank)
     return {
         **{name: vars(found) for name, found in figures.items()},
-        "ranking": _place(study.ranking, place) if ranked else None,
-        "tasks": [vars(Estimate.of(list(column))) for column in method.tasks().T],
+        "shown_better_than": study.claims.beaten(method.label),
+        "tasks": [
+            vars(Estimate.of(list(column), within=study.limits)) for column in method.tasks().T
+        ],
         "plasticity_gap": None
         if gap is None
         else [
@@ -213,11 +210,6 @@ def _figures_of(study: Study, method: Method, place: int) -> dict[str, Any]:
             for run in method.runs
         },
     }
-
-
-def _place(ranking: Any, place: int) -> dict[str, float]:
-    names = ("rank", "low", "high", "best")
-    return {name: float(getattr(ranking, name)[place]) for name in names}
 
 
 def _finite(plain: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -88,9 +89,8 @@ def curves(study: Study, look: dict[str, Style], tag: str) -> Figure:
             shown.append(np.nanquantile(curve, [0.01, 0.99]))
         _band(axes, steps, low, high, style)
         _line(axes, steps, middle, style)
-        shown += [middle, low, high]
-    values = np.concatenate(shown) if shown else np.empty(0)
-    _limits(axes, values[np.isfinite(values)], tag)
+        shown.append(middle)
+    _limits(axes, shown, tag)
     _mark_changes(axes, changes(study))
     _step_axis(axes)
     axes.set(xlabel="steps", ylabel=_unit(study, tag), xlim=(0, steps[-1]))
@@ -101,23 +101,31 @@ def task_curves(study: Study, look: dict[str, Style]) -> Figure:
     """Mean performance on each task, drawn where the task ends."""
     figure, (axes,) = _axes(study)
     scale, ends = _scale(study), np.append(changes(study), study.grid.steps[-1])
+    shown: list[Array] = []
     for method in study.methods:
         tasks = method.tasks() * scale
         if not tasks.size:
             continue
         x = ends[: tasks.shape[1]]
-        middle, low, high = over_seeds(tasks)
+        middle, low, high = (part * scale for part in over_seeds(method.tasks(), *study.limits))
         for row in tasks:
             axes.plot(x, row, color=look[method.label].color, lw=0.5, alpha=0.6, gid="seeds")
         _band(axes, x, low, high, look[method.label])
         _line(axes, x, middle, look[method.label])
+        shown.append(tasks.ravel())
+    _limits(axes, shown)
     _step_axis(axes)
     axes.set(xlabel="steps", ylabel=_unit(study), xlim=(0, ends[-1]))
     return figure
 
 
-def _limits(axes: Axes, values: Array, tag: str) -> None:
-    """Limits that show the values; logarithmic for losses and norms that span decades."""
+def _limits(axes: Axes, shown: Sequence[Array], tag: str = "") -> None:
+    """Limits that show the values, logarithmic for losses and norms that span decades.
+
+    Values are those of lines: bands of few seeds are as wide as to flatten them, and are cut off.
+    """
+    values = np.concatenate([*shown, np.empty(0)])
+    values = values[np.isfinite(values)]
     if not len(values):
         return
     low, high = float(values.min()), float(values.max())
@@ -148,21 +156,24 @@ def since_change(study: Study, look: dict[str, Style]) -> Figure:
     """Performance by steps since the change of task, early and late."""
     figure, both = _axes(study, 2)
     scale = _scale(study)
+    shown: list[Array] = []
     for axes, part in zip(both, ("early", "late"), strict=True):
         for method in study.methods:
             runs = [run for run in method.counted if len(run.within)]
             if not runs:
                 continue
             points = min(len(run.within) for run in runs)
-            curves = np.stack([getattr(run, part)[:points] for run in runs]) * scale
-            middle, low, high = over_seeds(curves)
+            curves = np.stack([getattr(run, part)[:points] for run in runs])
+            middle, low, high = (part * scale for part in over_seeds(curves, *study.limits))
             x = runs[0].within[:points]
             _band(axes, x, low, high, look[method.label])
             _line(axes, x, middle, look[method.label])
+            shown.append(middle)
         axes.set_title("first fifth of tasks" if part == "early" else "last fifth", loc="left")
         axes.set_xlim(left=0)
         _step_axis(axes)
         axes.xaxis.set_major_locator(MaxNLocator(3))
+    _limits(both[0], shown)
     figure.supxlabel("steps since the change", fontsize=8.5, color="#222222")
     both[0].set_ylabel(_unit(study))
     return figure
@@ -190,14 +201,15 @@ def bars(study: Study, look: dict[str, Style], tasks: int) -> Figure:
         reference = study.scratch.get(method.learner)
         for group, (first, last) in enumerate(groups):
             x = group - 0.42 + (place + 0.5) * width
-            found = Estimate.of(_of_group(method.tasks(), first, last), scale=scale)
+            values = _of_group(method.tasks(), first, last)
+            found = Estimate.of(values, within=study.limits).scaled(scale)
             if not found.seeds:
                 continue
             axes.bar(x, found.value, 0.88 * width, color=look[method.label].color, alpha=0.75)
             if math.isfinite(found.low):
                 axes.vlines(x, found.low, found.high, color="black", lw=0.8)
             if reference is not None:
-                fresh = Estimate.of(_of_group(reference.tasks(), first, last), scale=scale)
+                fresh = Estimate.of(_of_group(reference.tasks(), first, last)).scaled(scale)
                 axes.hlines(fresh.value, x - width / 2, x + width / 2, color="black", lw=1.8)
     names = [
         str(first + 1) if first == last else f"{first + 1}–{last + 1}" for first, last in groups
@@ -212,7 +224,7 @@ def bars(study: Study, look: dict[str, Style], tasks: int) -> Figure:
 def gaps(study: Study, look: dict[str, Style]) -> Figure:
     """A fresh learner minus the continual one, by task."""
     figure, (axes,) = _axes(study)
-    scale = _scale(study)
+    scale, shown = _scale(study), [np.zeros(1)]
     for method in study.methods:
         found = study.gap(method)
         if found is not None:
@@ -221,6 +233,8 @@ def gaps(study: Study, look: dict[str, Style]) -> Figure:
             style = look[method.label]
             _band(axes, x, low, high, style)
             _line(axes, x, middle, style, marker=style.marker if len(x) <= 12 else "", ms=4)
+            shown.append(middle)
+    _limits(axes, shown)
     axes.axhline(0, color="#444444", lw=0.8)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.set(xlabel="task", ylabel=f"fresh − continual, {_unit(study)}")
@@ -235,9 +249,10 @@ def scores(study: Study, look: dict[str, Style]) -> Figure:
         style = look[method.label]
         values = [run.online for run in method.counted]
         for statistic, shift, filled in ((mean, -0.13, True), (interquartile_mean, 0.13, False)):
-            found = Estimate.of(values, statistic, scale)
+            found = Estimate.of(values, statistic, study.limits).scaled(scale)
             y = place + shift
-            axes.hlines(y, found.low, found.high, color=style.color, lw=1.4)
+            if math.isfinite(found.low):
+                axes.hlines(y, found.low, found.high, color=style.color, lw=1.4)
             axes.plot(
                 found.value, y, style.marker, color=style.color, ms=5,
                 mfc=style.color if filled else "white",

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clrl.metrics.continual import learning_accuracy, retained_accuracy
-from clrl.report.aggregate import bootstrap_interval, mean
+from clrl.report.aggregate import interval, mean
+from clrl.report.runs import limits
 from clrl.storage import record
 
 if TYPE_CHECKING:
@@ -105,25 +106,25 @@ def after_each(arm: Arm) -> tuple[Array, Array, Array]:
     """Performance on every task after every task, over seeds.
 
     Returns:
-        Mean, and low and high bound of its 95% interval, [tasks, tasks] each; nan where a task was
-        not tested, and the bounds where there is one seed.
+        Mean, and low and high bound of its interval, [tasks, tasks] each; nan where a task was not
+        tested, and the bounds where there are fewer than three seeds.
     """
     tested = np.isfinite(arm.matrices).all(axis=0)
     found = np.full((3, *tested.shape), np.nan)
     values = arm.matrices[:, tested]
-    found[:, tested] = mean(values), *bootstrap_interval(values)
+    found[:, tested] = mean(values), *interval(values, *limits(arm.what))
     return found[0], found[1], found[2]
 
 
 @dataclass(frozen=True)
 class Point:
-    """Where an arm lies between plasticity and stability: means over seeds, with 95% intervals.
+    """Where an arm lies between plasticity and stability: means over seeds, with intervals.
 
     Attributes:
         label: of the arm.
         plasticity: mean performance on each task but the first, right after it.
         stability: mean performance on the earlier tasks, after the last.
-        plasticity_interval: low and high bound; nan where there is one seed.
+        plasticity_interval: low and high bound; nan with fewer than three seeds.
         stability_interval: the same.
     """
 
@@ -145,7 +146,8 @@ def plane(found: Sequence[Arm]) -> list[Point]:
             continue
         new = learning_accuracy(arm.matrices[:, 1:, 1:])
         old = retained_accuracy(arm.matrices)
-        bounds = [tuple(map(float, bootstrap_interval(values))) for values in (new, old)]
+        within = limits(arm.what)
+        bounds = [tuple(map(float, interval(values, *within))) for values in (new, old)]
         points.append(Point(arm.label, float(mean(new)), float(mean(old)), *bounds))  # type: ignore[arg-type]
     return points
 
@@ -173,7 +175,7 @@ def draw_tasks(into: Figure | SubFigure, found: Sequence[Arm]) -> None:
         for after, colour in enumerate(colours):
             axis.plot(tasks, middle[after], color=colour, linewidth=1)
             axis.plot(after, middle[after, after], "o", color=colour, markersize=3)
-        if np.isfinite(low).all():
+        if np.isfinite(low[-1]).any():
             axis.fill_between(tasks, low[-1], high[-1], color=colours[-1], alpha=0.25, linewidth=0)
         axis.plot(tasks, middle[-1], color=colours[-1], linewidth=2)
         for other, (of_other, _, _) in frame:

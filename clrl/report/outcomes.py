@@ -86,42 +86,88 @@ def loss_of_plasticity(
     return first - last if higher_is_better else last - first
 
 
-def recovery_times(
-    steps: ArrayLike,
-    values: ArrayLike,
-    changes: ArrayLike,
-    share: float = 0.9,
-    higher_is_better: bool = True,
-) -> Array:
-    """Steps after each change until performance is back to a share of its earlier level.
-
-    The level is the last window before the change; it is back at the end of the first later
-    window with a value of at least ``share`` times the level. For levels below 0, and for
-    losses, the same distance ``(1 - share) * abs(level)`` on the worse side is allowed. The
-    resolution is that of the windows.
+def levels_before(steps: ArrayLike, values: ArrayLike, changes: ArrayLike) -> Array:
+    """Performance before each change: that of the last window before it.
 
     Args:
         steps: ``(points,)``, where each window ended.
         values: ``(points,)``, each window's mean.
         changes: ``(changes,)``, the steps at which the task changed, increasing.
-        share: of the earlier level, in (0, 1].
+
+    Returns:
+        ``(changes,)``; nan where there is nothing before the change.
+    """
+    ends, means = np.asarray(steps, np.float64), np.asarray(values, np.float64)
+    kept = np.isfinite(means)
+    last = np.searchsorted(ends[kept], np.asarray(changes, np.float64), side="right") - 1
+    return np.where(last >= 0, np.append(means[kept], np.nan)[last], np.nan)
+
+
+def bests_since(
+    steps: ArrayLike, values: ArrayLike, changes: ArrayLike, higher_is_better: bool = True
+) -> tuple[Array, Array]:
+    """The windows that are better than all before them since the last change.
+
+    They are all that `recovery_times` needs of a curve, and few.
+
+    Args:
+        steps: ``(points,)``, where each window ended.
+        values: ``(points,)``, each window's mean.
+        changes: ``(changes,)``, the steps at which the task changed, increasing.
+        higher_is_better: False for losses.
+
+    Returns:
+        Their steps and values, ``(bests,)`` each.
+    """
+    ends, means = np.asarray(steps, np.float64), np.asarray(values, np.float64)
+    kept = np.isfinite(means)
+    ends, means = ends[kept], means[kept]
+    turned = means if higher_is_better else -means
+    task = np.searchsorted(np.asarray(changes, np.float64), ends, side="left")
+    best = np.ones(len(ends), bool)
+    for part in np.split(np.arange(len(ends)), np.flatnonzero(np.diff(task)) + 1):
+        before = np.maximum.accumulate(turned[part])[:-1]
+        best[part[1:]] = turned[part[1:]] > before
+    return ends[best], means[best]
+
+
+def recovery_times(
+    steps: ArrayLike,
+    values: ArrayLike,
+    changes: ArrayLike,
+    levels: ArrayLike,
+    share: float = 0.9,
+    higher_is_better: bool = True,
+) -> Array:
+    """Steps after each change until performance is back to a share of a level.
+
+    It is back at the end of the first later window with a value of at least ``share`` times the
+    level. For levels below 0, and for losses, the same distance ``(1 - share) * abs(level)`` on
+    the worse side is allowed. The resolution is that of the windows.
+
+    Args:
+        steps: ``(points,)``, where each window ended.
+        values: ``(points,)``, each window's mean.
+        changes: ``(changes,)``, the steps at which the task changed, increasing.
+        levels: ``(changes,)``, what there is to come back to, nan for nothing.
+        share: of the level, in (0, 1].
         higher_is_better: False for losses.
 
     Returns:
         ``(changes,)``: steps; inf where performance was not back before the next change, nan
-        where there is nothing before or after the change.
+        where there is no level, or nothing after the change.
     """
     ends, means = np.asarray(steps, np.float64), np.asarray(values, np.float64)
     kept = np.isfinite(means)
-    ends, means = ends[kept], means[kept] if higher_is_better else -means[kept]
-    starts = np.asarray(changes, np.float64)
+    sign = 1 if higher_is_better else -1
+    ends, means = ends[kept], sign * means[kept]
+    starts, aims = np.asarray(changes, np.float64), sign * np.asarray(levels, np.float64)
     found = np.full(len(starts), np.nan)
     for index, (start, end) in enumerate(zip(starts, np.append(starts[1:], np.inf), strict=False)):
-        before = means[ends <= start]
         after = (ends > start) & (ends <= end)
-        if not len(before) or not after.any():
+        if not after.any() or np.isnan(aims[index]):
             continue
-        back = means[after] >= before[-1] - (1 - share) * abs(before[-1])
+        back = means[after] >= aims[index] - (1 - share) * abs(aims[index])
         found[index] = ends[after][back.argmax()] - start if back.any() else np.inf
     return found
 

@@ -10,20 +10,23 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from clrl.report import drawing, verdict
-from clrl.report.aggregate import Ranking, interquartile_mean, median
-from clrl.report.analysis import Estimate, Method, Study, overall
+from clrl.report import drawing, outcomes, verdict
+from clrl.report.aggregate import interquartile_mean, median
+from clrl.report.analysis import Estimate, Method, Study, shared
+from clrl.report.claims import Comparison
 from clrl.report.panels import panels_of
 from clrl.report.results import Results
+from clrl.storage.provenance import PACKAGES
 from clrl.version import __version__
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure in a table: ``text`` and its ``interval``."""
+    """A figure in a table: ``text`` and its ``interval``; ``words`` may go over several lines."""
 
     text: str
     interval: str = ""
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,9 @@ def _section(study: Study, look: dict[str, drawing.Style], index: int) -> dict[s
     return {
         "label": study.benchmark,
         "verdict": verdict.of_study(study),
-        "tables": [main_table(study, look), detail_table(study, look)],
+        "main": main_table(study, look),
+        "detail": detail_table(study, look),
+        "comparisons": comparison_table(study),
         "correlations": correlation_table(study),
         "panels": panels,
         "legend": [(method.label, _swatch(look[method.label])) for method in study.methods],
@@ -97,7 +102,7 @@ def _section(study: Study, look: dict[str, drawing.Style], index: int) -> dict[s
             for name, title in (
                 ("performance", "Performance"),
                 ("diagnostics", "Diagnostics"),
-                ("correlation", "Which diagnostic predicts the loss?"),
+                ("correlation", "Diagnostics against performance"),
                 ("sweep", "Sensitivity"),
             )
         ],
@@ -127,130 +132,153 @@ def _seeds(method: Method) -> Cell:
 
 
 def main_table(study: Study, look: dict[str, drawing.Style]) -> Table:
-    """The ranking: a row a method, best first."""
+    """The figures that matter most, a row a method; what the seeds show, where they can."""
+    if study.performance is None:
+        return Table([], [])
+    percent, compared = study.performance.percent, bool(study.claims.comparisons)
+    unit = f"{study.performance.name}{', %' if percent else ''}"
+    rows = []
+    for method in study.methods:
+        cells = [
+            _seeds(method),
+            _cell(method.of(lambda run: run.online, within=study.limits), percent),
+            _cell(method.of(study.first, within=study.limits), percent),
+            _cell(method.of(study.last, within=study.limits), percent),
+            _cell(method.of(study.loss_of_plasticity), percent),
+        ]
+        if compared:
+            beaten = verdict.listed(study.claims.beaten(method.label))
+            cells.append(Cell(beaten or "–", words=bool(beaten)))
+        rows.append(Row(method.label, _swatch(look[method.label]), cells, method.remark))
+    note = (
+        "Means over seeds, and an interval where there are three or more. Loss of plasticity is "
+        "the first fifth minus the last, positive where it got worse."
+    )
+    heads = ["seeds", f"{unit}, whole run", "first fifth", "last fifth", "loss of plasticity"]
+    if not compared:
+        return Table(heads, rows, f"{note} Rows are in the suite's order: nothing is compared.")
+    among = f"with {study.claims.against}" if study.claims.against else "of all pairs"
+    return Table(
+        [*heads, "shown better than"],
+        rows,
+        f"{note} Shown better than: by an exact rank test {among}, corrected for the "
+        f"{study.claims.made} comparisons of this report; the order of rows is that of the means "
+        "and shows nothing by itself.",
+    )
+
+
+def detail_table(study: Study, look: dict[str, drawing.Style]) -> Table:
+    """Further figures."""
     if study.performance is None:
         return Table([], [])
     percent = study.performance.percent
-    unit = f"{study.performance.name}{', %' if percent else ''}"
     rows = []
-    for place, method in enumerate(study.methods):
-        ranking = study.ranking
-        ranked = ranking is not None and place < len(ranking.rank)
+    for method in study.methods:
+        back = study.recovery(method)
+        shares = Estimate.of([one.share for one in back], within=(0.0, 1.0))
         rows.append(
             Row(
                 method.label,
                 _swatch(look[method.label]),
                 [
-                    _seeds(method),
-                    _cell(method.of(lambda run: run.online), percent),
+                    _cell(method.of(lambda run: run.online, median), percent),
                     _cell(method.of(lambda run: run.online, interquartile_mean), percent),
-                    _cell(method.of(study.last), percent),
-                    _cell(method.of(study.loss_of_plasticity), percent),
-                    _place(ranking, place) if ranked and ranking else Cell("–"),
-                    Cell(f"{100 * ranking.best[place]:.0f}%" if ranked and ranking else "–"),
+                    _cell(method.of(lambda run: outcomes.area_under_curve(run.tasks)), percent),
+                    _cell(shares, percent=True),
+                    Cell(verdict.number(min((one.share for one in back), default=math.nan), True)),
+                    _cell(Estimate.of([one.steps for one in back], within=(0.0, math.inf))),
                 ],
-                method.remark,
             )
         )
     return Table(
-        ["seeds", f"online {unit}", "interquartile mean", "last fifth", "loss of plasticity",
-         "place", "ranks first"],
+        ["median", "interquartile mean", "area under task curve", "recovered, %",
+         "in the worst seed", "steps to recover"],
         rows,
-        "Mean over seeds with 95% interval. Loss of plasticity is the first fifth minus the last, "
-        "positive where it got worse. Place: by mean performance; its interval, and how often a "
-        "method ranks first, over draws of the seeds.",
+        "Median and interquartile mean are of the whole run. Recovery: a window after a change is "
+        "back to 90% of the best level so far that the method's seeds had on average before a "
+        "change, before the next change comes; the resolution is one logging window.",
     )  # fmt: skip
 
 
-def _place(ranking: Ranking, place: int) -> Cell:
-    def short(value: float) -> str:
-        return f"{value:.1f}".removesuffix(".0")
-
-    return Cell(
-        short(ranking.rank[place]), f"[{short(ranking.low[place])}, {short(ranking.high[place])}]"
+def comparison_table(study: Study) -> Table:
+    """Every comparison that was made."""
+    rows = [
+        Row(
+            f"{one.better} against {one.than}",
+            Markup(""),
+            [Cell(f"{one.probability:.2f}"), Cell(_p(one.p)), Cell(_p(one.adjusted)), _shown(one)],
+        )
+        for one in study.claims.comparisons
+    ]
+    return Table(
+        ["P(better)", "p", "p, corrected", "shown"],
+        rows,
+        "P(better): chance that a seed of the first does better than one of the second. p: exact "
+        "rank test (Mann-Whitney), two-sided; corrected by Holm's method for the "
+        f"{study.claims.made} comparisons of this report, and shown where that is at most 0.05.",
     )
 
 
-def detail_table(study: Study, look: dict[str, drawing.Style]) -> Table:
-    """Further figures, and the best method against each other one."""
-    if study.performance is None:
-        return Table([], [])
-    from clrl.report import outcomes
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
-    percent = study.performance.percent
-    best = study.methods[0]
-    rows = [
-        Row(
-            method.label,
-            _swatch(look[method.label]),
-            [
-                _cell(method.of(lambda run: run.online, median), percent),
-                _cell(method.of(lambda run: outcomes.area_under_curve(run.tasks)), percent),
-                _cell(method.of(study.first), percent),
-                _cell(method.of(lambda run: run.recovery)),
-                _cell(method.of(lambda run: run.recovered), percent=True),
-                Cell("") if method is best else _cell(study.improvement(best, method)),
-            ],
-        )
-        for method in study.methods
-    ]
-    return Table(
-        ["median", "area under task curve", "first fifth", "steps to recover", "recovered, %",
-         f"P({best.label} is better)"],
-        rows,
-        "Recovery: steps after a change until a window is back to 90% of the last one before it, "
-        "where it is before the next change; resolution one logging window. P: chance that a seed "
-        f"of {best.label} does better than one of the method.",
-    )  # fmt: skip
+
+def _shown(one: Comparison) -> Cell:
+    return Cell("yes" if one.shown else "no")
 
 
 def correlation_table(study: Study) -> Table:
-    """Every metric against performance, strongest first."""
+    """Every metric against performance."""
     rows = [
         Row(
             verdict.tag_words(one.tag),
             Markup(""),
             [
-                Cell(
-                    verdict.correlation(one.pooled),
-                    f"[{verdict.correlation(one.low)}, {verdict.correlation(one.high)}]"
-                    if math.isfinite(one.low)
-                    else "",
-                ),
-                Cell(verdict.correlation(one.within)),
+                Cell(verdict.correlation(one.value), verdict.correlation_interval(one)),
                 Cell(str(one.runs)),
             ],
         )
         for one in study.correlations
     ]
     return Table(
-        ["all runs", "within methods", "runs"],
+        ["within methods", "runs"],
         rows,
         "Spearman's rank correlation between the metric halfway through a run and performance in "
-        "its last fifth, turned so that performance is better upwards. Within methods: each "
-        "method's mean taken off first, so that what is left is seed against seed.",
+        "its last fifth, over the seeds of each method, mean over methods; positive where higher "
+        "values go with better performance. Its interval is over seeds, from four on. Of so many "
+        "metrics some correlate by chance: nothing is claimed of any.",
     )
 
 
 def _overall(studies: list[Study], look: dict[str, drawing.Style]) -> Table | None:
-    found = overall(studies)
-    if found is None:
+    """The methods that all benchmarks have, beside each other."""
+    labels = shared(studies)
+    if not labels:
         return None
-    order, ranking = found
-    rows = [
-        Row(
-            label,
-            _swatch(look[label]),
-            [_place(ranking, place), Cell(f"{100 * ranking.best[place]:.0f}%")],
-        )
-        for place, label in enumerate(order)
-    ]
-    return Table(
-        ["mean place", "ranks first"],
-        rows,
-        "Mean place over the benchmarks that all these methods have; the interval is over draws "
-        "of benchmarks and, within each, of seeds.",
-    )
+    compared = any(study.claims.comparisons for study in studies)
+    rows = []
+    for label in labels:
+        of = [next(m for m in study.methods if m.label == label) for study in studies]
+        cells = [
+            _cell(
+                method.of(lambda run: run.online, within=study.limits),
+                study.performance is not None and study.performance.percent,
+            )
+            for method, study in zip(of, studies, strict=True)
+        ]
+        if compared:
+            made = [one for study in studies for one in study.claims.comparisons]
+            wins = sum(one.shown and one.better == label for one in made)
+            losses = sum(one.shown and one.than == label for one in made)
+            every = sum(label in (one.better, one.than) for one in made)
+            cells.append(Cell(f"{wins} / {losses} / {every - wins - losses}"))
+        rows.append(Row(label, _swatch(look[label]), cells))
+    note = "Mean over the whole run, and its interval, of the methods that all benchmarks have."
+    heads = [study.benchmark for study in studies]
+    if compared:
+        heads.append("shown better / worse / neither")
+        note += " Counts are of the comparisons in the sections below, all benchmarks together."
+    return Table(heads, rows, note)
 
 
 def _swatch(style: drawing.Style) -> Markup:
@@ -264,13 +292,17 @@ def _swatch(style: drawing.Style) -> Markup:
 def provenance(results: Results) -> list[tuple[str, str]]:
     """Where the numbers come from: (what, value)."""
     runs = [run for run in results.runs if run.status]
-    versions = sorted(
-        {
-            f"{name} {version}"
-            for run in runs
-            for name, version in dict(run.status.get("versions") or {}).items()
+    made_with = [dict(run.status.get("provenance") or {}) for run in runs]
+
+    def values(*names: str) -> list[str]:
+        found = {
+            f"{name} {one[name]}" if name in PACKAGES else str(one[name])
+            for one in made_with
+            for name in names
+            if one.get(name) is not None
         }
-    )
+        return sorted(found)
+
     times = sorted(str(run.status.get("time", "")) for run in runs)
     hashes = {str(run.status.get("config_hash", ""))[:12] for run in runs}
     seeds = sorted({run.seed for run in results.runs})
@@ -278,7 +310,13 @@ def provenance(results: Results) -> list[tuple[str, str]]:
         ("Folder", str(results.folder)),
         ("Runs", f"{len(results.runs)}, of which {sum(r.over for r in results.runs)} are over"),
         ("Seeds", ", ".join(map(str, seeds))),
-        ("Made with", ", ".join(versions)),
+        ("Made with", ", ".join([*values(*PACKAGES), *(f"Python {v}" for v in values("python"))])),
+        ("Commit", ", ".join(values("commit"))),
+        ("Device", ", ".join(values("device"))),
+        ("Threads of a process", ", ".join(values("threads"))),
+        ("Processor", ", ".join(values("processor"))),
+        ("Machine", ", ".join(values("machine"))),
+        ("Members computed", ", ".join(values("members"))),
         ("Last change of a run", times[-1] if times else ""),
         ("Configurations", f"{len(hashes)} (SHA-256: {', '.join(sorted(hashes)[:8])}"
          f"{', …' if len(hashes) > 8 else ''})"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from clrl.report import figures
@@ -29,7 +30,7 @@ def _panels(study: Study, look: dict[str, Style]) -> Iterator[Panel]:
         yield Panel(
             "task-curves",
             f"{name.capitalize()} on each task",
-            "Mean over each task, drawn where the task ends; mean over seeds and 95% interval.",
+            "Mean over each task, drawn where the task ends; mean over seeds and interval.",
             lambda: figures.task_curves(study, look),
             "performance",
             seeds=True,
@@ -38,7 +39,7 @@ def _panels(study: Study, look: dict[str, Style]) -> Iterator[Panel]:
     yield Panel(
         "curves",
         f"Online {name}",
-        f"Mean over seeds and 95% interval{marks}. A cross ends a run that diverged.",
+        f"Mean over seeds and interval{marks}. A cross ends a run that diverged.",
         lambda: figures.curves(study, look, performance.online),
         "performance",
         seeds=True,
@@ -57,8 +58,8 @@ def _panels(study: Study, look: dict[str, Style]) -> Iterator[Panel]:
         yield Panel(
             "tasks",
             f"{name.capitalize()} on each {'task' if tasks <= figures.BAR_GROUPS + 1 else 'part'}",
-            f"Mean over the tasks named below and 95% interval over seeds, methods in the order "
-            f"of the ranking.{fresh}",
+            f"Mean over the tasks named below and interval over seeds, methods in the order "
+            f"of the table.{fresh}",
             lambda: figures.bars(study, look, tasks),
             "performance",
         )
@@ -73,15 +74,15 @@ def _panels(study: Study, look: dict[str, Style]) -> Iterator[Panel]:
         )
     yield Panel(
         "scores",
-        f"Average online {name}",
-        "Mean over the whole run (filled), interquartile mean (hollow), with 95% intervals.",
+        f"{name.capitalize()} over the whole run",
+        "Mean over the whole run (filled), interquartile mean (hollow); intervals of the mean.",
         lambda: figures.scores(study, look),
         "performance",
     )
     yield Panel(
         "profile",
         "Performance profile",
-        f"Share of seeds whose average online {name} is better than the value below.",
+        f"Share of seeds whose {name} over the whole run is better than the value below.",
         lambda: figures.profile(study, look),
         "performance",
     )
@@ -92,17 +93,17 @@ def _panels(study: Study, look: dict[str, Style]) -> Iterator[Panel]:
                 yield Panel(
                     f"{network}-{metric}",
                     _words(metric, network, study),
-                    "Mean over hidden layers or over the network, seeds and 95% interval.",
+                    "Mean over hidden layers or over the network, seeds and interval.",
                     lambda tag=tag: figures.curves(study, look, tag),  # type: ignore[misc]
                     "diagnostics",
                     seeds=True,
                 )
     for metric in DIAGNOSTICS:
-        for network in study.networks[:1]:
+        for network in study.networks:
             tag = f"plasticity/{network}/{metric}"
-            if any(one.tag == tag for one in study.correlations):
+            if any(one.tag == tag and math.isfinite(one.value) for one in study.correlations):
                 yield Panel(
-                    f"predicts-{metric}",
+                    f"{network}-{metric}-at-end",
                     f"{_words(metric, network, study)} and {name}",
                     "A point a seed: the metric halfway through the run, performance at its end.",
                     lambda tag=tag: figures.scatter(study, look, tag),  # type: ignore[misc]
@@ -112,7 +113,7 @@ def _panels(study: Study, look: dict[str, Style]) -> Iterator[Panel]:
         yield Panel(
             f"sweep-{sweep.name}",
             f"{sweep.name}: sensitivity",
-            "All settings over all seeds, with 95% intervals; the chosen one ringed.",
+            "All settings over all seeds, with intervals; the chosen one ringed.",
             lambda sweep=sweep: figures.sensitivity(study, sweep),  # type: ignore[misc]
             "sweep",
         )

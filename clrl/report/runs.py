@@ -109,8 +109,8 @@ class Run:
         online: average online performance.
         tasks: performance on each task, by its index.
         changes: the steps at which a task ended and the next began.
-        recovery: mean steps until recovery, of the changes after which it recovered.
-        recovered: share of the changes after which it did.
+        levels: performance before each change.
+        bests: steps and values of the windows better than all before them since a change.
         early: performance by steps since the change, mean over the first fifth of tasks.
         late: the same over the last fifth.
         within: steps since the change of the points of ``early`` and ``late``.
@@ -129,8 +129,8 @@ class Run:
     online: float = math.nan
     tasks: Array = field(default_factory=lambda: np.empty(0))
     changes: Array = field(default_factory=lambda: np.empty(0))
-    recovery: float = math.nan
-    recovered: float = math.nan
+    levels: Array = field(default_factory=lambda: np.empty(0))
+    bests: tuple[Array, Array] = field(default_factory=lambda: (np.empty(0), np.empty(0)))
     early: Array = field(default_factory=lambda: np.empty(0))
     late: Array = field(default_factory=lambda: np.empty(0))
     within: Array = field(default_factory=lambda: np.empty(0))
@@ -216,6 +216,15 @@ def _by_tag(rows: Mapping[tuple[str, ...], list[tuple[Any, ...]]]) -> dict[str, 
     return made
 
 
+def limits(tag: str) -> tuple[float, float]:
+    """Below and above what a tag's values cannot be, such as 0 and 1 for shares."""
+    name = tag.rpartition("/")[2]
+    if name.endswith(("accuracy", "_units", "_fraction", "_activations")):
+        return 0.0, 1.0
+    of_network = tag.startswith("plasticity/") and name != "step_plasticity"
+    return (0.0 if of_network or name == "loss" else -math.inf), math.inf
+
+
 def _wanted(tag: str) -> bool:
     """The tags that a report shows; those of single layers are not among them."""
     return tag.startswith(("online/", "task/")) or (
@@ -282,14 +291,8 @@ def _after_changes(run: Run, online: Column, higher_is_better: bool) -> None:
     points = int(length // max(window, 1.0))
     if points < _LEAST_WITHIN_TASK or not len(run.changes):
         return
-    times = outcomes.recovery_times(
-        online.steps, online.values, run.changes, higher_is_better=higher_is_better
-    )
-    times = times[~np.isnan(times)]
-    if len(times):
-        run.recovered = float(np.isfinite(times).mean())
-        if run.recovered:
-            run.recovery = float(times[np.isfinite(times)].mean())
+    run.levels = outcomes.levels_before(online.steps, online.values, run.changes)
+    run.bests = outcomes.bests_since(online.steps, online.values, run.changes, higher_is_better)
     points = min(points, _WITHIN_TASK)
     run.within = (np.arange(points) + 1) * length / points
     task = np.searchsorted(run.changes, online.steps, side="left")

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from clrl.report.aggregate import bootstrap_interval, mean
+from clrl.report.aggregate import interval, mean
 from clrl.report.outcomes import average_online
-from clrl.report.runs import Column, columns
+from clrl.report.runs import Column, columns, limits
 from clrl.storage import record
 
 WIDTH = 100
@@ -57,31 +57,23 @@ class Figure:
 Line = tuple[tuple[str, str], int, dict[Figure, tuple[str, str]]]
 """A learner's label with a remark, the number of its seeds, and its cells."""
 
-_NETWORK = "plasticity/network/"
-_PLASTICITY = (
-    Figure("dead units %", _NETWORK + "dead_units", "end", percent=True),
-    Figure("effective rank", _NETWORK + "effective_rank", "end"),
-    Figure("gradient norm", _NETWORK + "grad_norm", "end"),
-    Figure("weight magnitude", _NETWORK + "weight_magnitude", "end"),
-)
 _CLASSIFICATION = (
-    Figure("online accuracy %", "online/accuracy", "whole", percent=True),
-    Figure("last task %", "task/accuracy", "end", percent=True),
-    *_PLASTICITY,
+    Figure("whole-run accuracy %", "online/accuracy", "whole", percent=True),
+    Figure("last-task accuracy %", "task/accuracy", "end", percent=True),
 )
 _REGRESSION = (
-    Figure("online loss", "online/loss", "whole"),
-    Figure("last task loss", "task/loss", "end"),
-    *_PLASTICITY,
+    Figure("whole-run loss", "online/loss", "whole"),
+    Figure("last-task loss", "task/loss", "end"),
 )
-
 _CONTROL = (
-    Figure("online return", "online/return", "whole"),
-    Figure("last return", "online/return_of_100", "end"),
-    Figure("dead units %", "plasticity/actor/dead_units", "end", percent=True),
-    Figure("effective rank", "plasticity/actor/effective_rank", "end"),
-    Figure("gradient norm", "plasticity/actor/grad_norm", "end"),
-    Figure("weight magnitude", "plasticity/actor/weight_magnitude", "end"),
+    Figure("whole-run return", "online/return", "whole"),
+    Figure("last-task return", "task/return", "end"),
+)
+_DIAGNOSTICS = (
+    ("dead units %", "dead_units"),
+    ("effective rank", "effective_rank"),
+    ("gradient norm", "grad_norm"),
+    ("weight magnitude", "weight_magnitude"),
 )
 
 _RETENTION = (
@@ -100,6 +92,30 @@ _RETENTION_OF_RETURN = (
     Figure("kept MB", "cost/memory", "end"),
 )
 _ALL = (*_CLASSIFICATION, *_REGRESSION, *_CONTROL, *_RETENTION, *_RETENTION_OF_RETURN)
+_TAGS = {figure.tag for figure in _ALL} | {"online/episodes"}
+
+
+def _wanted(tag: str) -> bool:
+    kind, *rest = tag.split("/")
+    return tag in _TAGS or (
+        kind == "plasticity" and len(rest) == 2 and rest[1] in dict(_DIAGNOSTICS).values()
+    )
+
+
+def _of_networks(tags: Set[str]) -> list[Figure]:
+    """The columns of each network that was measured, named where it has a name."""
+    networks = sorted({tag.split("/")[1] for tag in tags if tag.startswith("plasticity/")})
+    return [
+        Figure(
+            title if network == "network" else f"{network} {title}",
+            f"plasticity/{network}/{metric}",
+            "end",
+            percent=metric == "dead_units",
+        )
+        for network in networks
+        for title, metric in _DIAGNOSTICS
+        if f"plasticity/{network}/{metric}" in tags
+    ]
 
 
 def print_tables(folder: Path, console: Console | None = None) -> None:
@@ -183,19 +199,18 @@ def benchmark_tables(benchmark: str, learners: dict[str, list[Path]], width: int
     Returns:
         Tables to print.
     """
-    wanted = {figure.tag for figure in _ALL}
-    wanted.add("online/episodes")
-    metrics = {label: [_read(folder, wanted) for folder in of] for label, of in learners.items()}
+    metrics = {label: [_read(folder) for folder in of] for label, of in learners.items()}
     tags = {tag for runs in metrics.values() for run in runs for tag in run}
-    figures: tuple[Figure, ...] = _REGRESSION
+    figures: list[Figure] = [*_REGRESSION]
     if "online/accuracy" in tags:
-        figures = _CLASSIFICATION
+        figures = [*_CLASSIFICATION]
     elif "online/episodes" in tags:
-        figures = _CONTROL
+        figures = [*_CONTROL]
     if "retention/average_accuracy" in tags:
-        figures = (figures[0], *_RETENTION, *figures[1:])
+        figures[1:1] = _RETENTION
     elif "retention/average_return" in tags:
-        figures = (figures[0], *_RETENTION_OF_RETURN, *figures[1:])
+        figures[1:1] = _RETENTION_OF_RETURN
+    figures += _of_networks(tags)
     lines: list[Line] = []
     for label, runs in metrics.items():
         diverged = sum(_state(folder) == "diverged" for folder in learners[label])
@@ -206,27 +221,26 @@ def benchmark_tables(benchmark: str, learners: dict[str, list[Path]], width: int
 
 
 def summary(figure: Figure, runs: Sequence[Columns]) -> tuple[str, str]:
-    """A cell: mean over seeds, and its 95% bootstrap interval.
+    """A cell: mean over seeds, and its interval.
 
     Args:
         figure: what to show.
         runs: what each seed's run recorded.
 
     Returns:
-        The mean and the interval as text; the interval is empty for a single seed, and
-        the mean is a dash where no run has the figure.
+        The mean and the interval as text. The interval is empty with fewer than three seeds, and
+        where the seeds agree to the digits shown; the mean is a dash where no run has the figure.
     """
-    found = [figure.of(rows) for rows in runs]
-    scale = 100 if figure.percent else 1
-    values = [value * scale for value in found if math.isfinite(value)]
+    values = [value for rows in runs if math.isfinite(value := figure.of(rows))]
     if not values:
         return "-", ""
-    low, high = (float(bound) for bound in bootstrap_interval(values))
-    middle = float(mean(values))
+    scale = 100 if figure.percent else 1
+    low, high = (scale * float(bound) for bound in interval(values, *limits(figure.tag)))
+    middle = scale * float(mean(values))
     digits = 1 if figure.percent else _decimals(middle)
-    if math.isnan(low):
-        return f"{middle:.{digits}f}", ""
-    return f"{middle:.{digits}f}", f"[{low:.{digits}f}, {high:.{digits}f}]"
+    bounds = [f"{bound:.{digits}f}" for bound in (low, high)]
+    shown = math.isfinite(low) and bounds[0] != bounds[1]
+    return f"{middle:.{digits}f}", f"[{bounds[0]}, {bounds[1]}]" if shown else ""
 
 
 def _decimals(value: float) -> int:
@@ -237,9 +251,9 @@ def _decimals(value: float) -> int:
     return max(0, 2 - magnitude if magnitude >= -1 else 1 - magnitude)
 
 
-def _read(folder: Path, wanted: Set[str]) -> Columns:
+def _read(folder: Path) -> Columns:
     try:
-        return columns(folder / record.METRICS, wanted.__contains__)[0]
+        return columns(folder / record.METRICS, _wanted)[0]
     except OSError:
         return {}
 
@@ -265,7 +279,7 @@ def _fitted(
 def _table(benchmark: str, lines: Sequence[Line], figures: Sequence[Figure], narrow: bool) -> Table:
     """The table of some figures; a narrow one has the second part of a cell below the first."""
     table = Table(
-        title=f"{benchmark}: mean over seeds [95% interval]",
+        title=Text(f"{benchmark}: mean over seeds [interval]", style="table.title"),
         title_justify="left",
         box=None,
         pad_edge=False,
@@ -274,8 +288,9 @@ def _table(benchmark: str, lines: Sequence[Line], figures: Sequence[Figure], nar
     table.add_column("learner", overflow="fold")
     table.add_column("seeds", no_wrap=True)
     for figure in figures:
-        head, _, rest = figure.title.partition(" ")
-        table.add_column(f"{head}\n{rest}" if narrow else figure.title, no_wrap=True)
+        # A word a line, the last one with its sign.
+        words = figure.title.replace(" %", "\N{NO-BREAK SPACE}%").split(" ")
+        table.add_column("\n".join(words) if narrow else figure.title, no_wrap=True)
     for name, seeds, by_figure in lines:
         cells = [name, (str(seeds), ""), *(by_figure[figure] for figure in figures)]
         if narrow:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from clrl.report.analysis import Estimate, Method, Study
+from clrl.report import claims
+from clrl.report.analysis import DIAGNOSTICS, Correlation, Estimate, Method, Study
 from clrl.report.results import Results
 from clrl.report.runs import Run
 
@@ -39,14 +40,18 @@ def correlation(value: float) -> str:
 
 
 def interval(found: Estimate, percent: bool = False) -> str:
-    """An interval as people write it; empty where there is none."""
+    """An interval as people write it; empty where there is none, or rounding makes it a point."""
     if not math.isfinite(found.low):
         return ""
-    return f"[{number(found.low, percent)}, {number(found.high, percent)}]"
+    low, high = number(found.low, percent), number(found.high, percent)
+    return f"[{low}, {high}]" if low != high else ""
 
 
-MOST = 4
-"""Methods that a sentence names; the tables have the others."""
+MOST, MANY = 4, 8
+"""Methods that a list or a sentence of figures names; the tables have the others."""
+
+OFTEN = 0.9
+"""The share of changes after which a seed must be back to count as one that recovers."""
 
 
 def listed(words: Sequence[str], most: int = MOST) -> str:
@@ -56,10 +61,10 @@ def listed(words: Sequence[str], most: int = MOST) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else ""
 
 
-def _clauses(parts: Sequence[str]) -> str:
+def _clauses(parts: Sequence[str], most: int = MANY) -> str:
     """``a; b; and 3 more``."""
-    rest = [f"and {len(parts) - MOST} more"] if len(parts) > MOST else []
-    return "; ".join([*parts[:MOST], *rest])
+    rest = [f"and {len(parts) - most} more"] if len(parts) > most else []
+    return "; ".join([*parts[:most], *rest])
 
 
 def of_study(study: Study) -> list[str]:
@@ -72,75 +77,104 @@ def of_study(study: Study) -> list[str]:
     said = []
     if study.preliminary:
         said.append("Preliminary: no run is finished, so every figure goes as far as its run does.")
-    said += [_best(study, counted), *_plasticity(study, counted), *_gap(study, counted)]
-    said += _recovery(counted)
-    said += _predictor(study)
-    return said
+    said += [_means(study, counted), *comparisons(study), *_plasticity(study, counted)]
+    return said + [*_gap(study, counted), *_recovery(study, counted), *_diagnostics(study)]
 
 
-def _what(study: Study) -> str:
-    assert study.performance is not None
-    return f"average online {study.performance.name}"
-
-
-def _best(study: Study, counted: list[Method]) -> str:
+def _means(study: Study, counted: list[Method]) -> str:
+    """What every method reached, without comparing them."""
     assert study.performance is not None
     percent = study.performance.percent
-    best, *others = counted
-    found = best.of(lambda run: run.online)
-    figure = f"{number(found.value, percent)}{'%' if percent else ''}"
-    inner = f"95% interval {interval(found, percent)}, " if interval(found) else ""
-    start = (
-        f"{best.label} has the {'highest' if study.sign > 0 else 'lowest'} {_what(study)}: "
-        f"{figure} ({inner}{_seeds(found.seeds)})."
-        if others
-        else f"{best.label} has an {_what(study)} of {figure} ({inner}{_seeds(found.seeds)})."
-    )
-    if not others:
-        return start
-    beaten: list[Method] = []
-    open_: list[Method] = []
-    for other in others:
-        chance = study.improvement(best, other)
-        (beaten if math.isfinite(chance.low) and chance.low > 0.5 else open_).append(other)
-    if found.seeds < 2:
-        return f"{start} A single seed cannot show that it is better than others."
-    if not beaten:
-        return f"{start} The seeds do not show it to be better than {_labels(open_)}."
-    if not open_:
-        every = "every other method" if len(beaten) > 1 else _labels(beaten)
-        return f"{start} The seeds show it to be better than {every}."
+    found = [method.of(lambda run: run.online, within=study.limits) for method in counted]
+    alike = len({one.seeds for one in found}) == 1
+    parts = []
+    for method, one in zip(counted, found, strict=True):
+        figure = f"{number(one.value, percent)}{'%' if percent else ''}"
+        seeds = "" if alike else f"({seeds_words(one.seeds)})"
+        parts.append(" ".join(filter(None, [method.label, figure, interval(one, percent), seeds])))
+    whole = f" ({seeds_words(found[0].seeds)}{' a method' if len(found) > 1 else ''})"
+    name = f"Mean {study.performance.name} over the whole run{whole if alike else ''}"
+    return f"{name}: {_clauses(parts)}."
+
+
+def comparisons(study: Study) -> list[str]:
+    """What the seeds show of one method against another, or why they can show nothing."""
+    sizes = [len(scores) for method in study.methods if (scores := study.scores(method))]
+    if len(sizes) < 2 or study.preliminary:
+        return []
+    made = study.claims.comparisons
+    if not made:
+        return [_cannot(min(sizes), max(sizes), study.claims.fewest)]
+    test = f"(exact rank test, corrected for {_count(study.claims.made, 'comparison')})"
+    against = study.claims.against
+    said = []
+    if against is not None:
+        said.append(
+            f"{seeds_words(max(sizes)).capitalize()} a method cannot tell all pairs of these "
+            f"methods apart, so that each is compared with {against} alone, the suite's first."
+        )
+        better = [one.better for one in made if one.shown and one.than == against]
+        worse = [one.than for one in made if one.shown and one.better == against]
+        parts = [f"{listed(better, MANY)} better than {against}"] if better else []
+        parts += [f"{listed(worse, MANY)} worse than {against}"] if worse else []
+        open_ = [one for one in made if not one.shown]
+        if parts and open_:
+            rest = listed([_other(one, against) for one in open_], MANY)
+            parts.append(f"nothing of {rest}")
+        shown = "; ".join(parts)
+    else:
+        wins = [(m.label, study.claims.beaten(m.label)) for m in study.methods]
+        shown = _clauses([f"{label} better than {listed(of)}" for label, of in wins if of])
+        left = sum(not one.shown for one in made)
+        if shown and left:
+            shown += f"; nothing of the other {_count(left, 'pair')}"
+    if shown:
+        said.append(f"The seeds show {shown} {test}.")
+    elif len(made) == 1:
+        said.append(f"The seeds do not show either to be better than the other {test}.")
+    else:
+        said.append(f"The seeds do not show any of them to be better than another {test}.")
+    return [" ".join(said)]
+
+
+def _other(one: claims.Comparison, label: str) -> str:
+    return one.than if one.better == label else one.better
+
+
+def _cannot(fewest: int, most: int, comparisons: int) -> str:
+    """Why nothing is compared."""
+    several = f"{fewest} to {seeds_words(most)}" if fewest < most else seeds_words(most)
+    alone = claims.least_p(most, most)
+    if alone > claims.LEVEL:
+        why = (
+            "even if every seed of one did better than all of another, chance alone would do as "
+            f"much in {100 * alone:.0f}% of cases"
+        )
+    else:
+        why = "corrected for the comparisons to be made, no outcome would be beyond chance"
+    needed = claims.enough(max(comparisons, 1))
     return (
-        f"{start} The seeds show it to be better than {_labels(beaten)}, but not than "
-        f"{_labels(open_)}."
+        f"{several} a method cannot show that one method is better than another: {why}. Nothing is "
+        f"compared; with {needed} seeds a method, each could be compared with the suite's first."
     )
-
-
-def _labels(methods: Sequence[Method]) -> str:
-    return listed([method.label for method in methods])
 
 
 def _plasticity(study: Study, counted: list[Method]) -> list[str]:
     assert study.performance is not None
     percent, name = study.performance.percent, study.performance.name
-    lost, kept = [], []
+    verb = "fell" if study.sign > 0 else "rose"
+    parts = []
     for method in counted:
-        found = method.of(study.loss_of_plasticity)
-        if math.isfinite(found.low) and found.low > 0:
+        values = [v for run in method.counted if math.isfinite(v := study.loss_of_plasticity(run))]
+        if values:
             first, last = method.of(study.first).value, method.of(study.last).value
-            lost.append(
-                f"{method.label}'s {name} goes from {number(first, percent)} in the first fifth "
-                f"to {number(last, percent)} in the last (loss {number(found.value, percent)} "
-                f"{interval(found, percent)})"
+            parts.append(
+                f"{method.label} {number(first, percent)} to {number(last, percent)}, {verb} in "
+                f"{_of_seeds(sum(value > 0 for value in values), len(values))}"
             )
-        elif math.isfinite(found.low):
-            kept.append(method)
-    said = []
-    if lost:
-        said.append(f"Loss of plasticity: {_clauses(lost)}.")
-    if kept:
-        said.append(f"No loss between the first and the last fifth is shown by {_labels(kept)}.")
-    return said
+    if not parts:
+        return []
+    return [f"Loss of plasticity, {name} in the first fifth against the last: {_clauses(parts)}."]
 
 
 def _gap(study: Study, counted: list[Method]) -> list[str]:
@@ -154,10 +188,13 @@ def _gap(study: Study, counted: list[Method]) -> list[str]:
             continue
         # Of the last fifth of the tasks, where what was lost shows.
         size = max(1, gaps.shape[1] // 5)
-        found = Estimate.of([float(row[-size:].mean()) for row in gaps])
+        values = [float(row[-size:].mean()) for row in gaps]
+        found = Estimate.of(values)
         if math.isfinite(found.value):
-            parts.append(f"{method.label} {number(found.value, percent, signed=True)} "
-                         f"{interval(found, percent)}".strip())  # fmt: skip
+            figure = number(found.value, percent, signed=True)
+            above = _of_seeds(sum(value > 0 for value in values), found.seeds)
+            parts.append(f"{method.label} {figure} {interval(found, percent)}".strip()
+                         + f", above 0 in {above}")  # fmt: skip
     if not parts:
         return []
     rest = f" No reference for {listed(missing)}." if missing else ""
@@ -167,46 +204,37 @@ def _gap(study: Study, counted: list[Method]) -> list[str]:
     ]
 
 
-def _recovery(counted: list[Method]) -> list[str]:
+def _recovery(study: Study, counted: list[Method]) -> list[str]:
     parts = []
     for method in counted:
-        share, steps = method.of(lambda r: r.recovered), method.of(lambda r: r.recovery)
-        if math.isfinite(share.value):
-            took = f" in {number(steps.value)} steps" if math.isfinite(steps.value) else ""
-            parts.append(
-                f"{method.label} after {100 * share.value:.0f}% of changes{took and ','}{took}"
-            )
+        found = study.recovery(method)
+        if found:
+            many = sum(one.share >= OFTEN for one in found)
+            worst = min(one.share for one in found)
+            rest = f" (the worst after {100 * worst:.0f}%)" if many < len(found) else ""
+            parts.append(f"{method.label} in {_of_seeds(many, len(found))}{rest}")
     if not parts:
         return []
     return [
-        "Recovery (back at 90% of the level before a change, before the next change comes): "
-        f"{_clauses(parts)}."
+        "Recovery (back at 90% of the best level so far that the method's seeds had on average "
+        f"before a change, before the next change comes) after at least {100 * OFTEN:.0f}% of "
+        f"changes: {_clauses(parts)}."
     ]
 
 
-def _predictor(study: Study) -> list[str]:
-    """Which metric halfway goes with performance at the end."""
-    assert study.performance is not None
-    sure = [c for c in study.correlations if c.low > 0 or c.high < 0]
-    if not sure:
-        return (
-            [
-                "No diagnostic taken halfway through the runs is shown to go with performance at "
-                "their end."
-            ]
-            if study.correlations
-            else []
-        )
-    first = sure[0]
-    within = (
-        f"; among seeds of one method it is {correlation(first.within)}"
-        if math.isfinite(first.within)
-        else ""
-    )
+def _diagnostics(study: Study) -> list[str]:
+    """How metrics halfway go with performance at the end: all that have figures, none picked."""
+    shown = [
+        f"{tag_words(one.tag)} {correlation(one.value)}{' ' if math.isfinite(one.low) else ''}"
+        f"{correlation_interval(one)}"
+        for one in study.correlations
+        if one.tag.rpartition("/")[2] in DIAGNOSTICS and math.isfinite(one.value)
+    ]
+    if not shown:
+        return []
     return [
-        f"The diagnostic that, halfway through a run, says most about performance at its end is "
-        f"{tag_words(first.tag)}: rank correlation {correlation(first.pooled)} "
-        f"[{correlation(first.low)}, {correlation(first.high)}] over {first.runs} runs{within}."
+        "Diagnostics halfway through a run against performance in its last fifth, rank "
+        f"correlation over the seeds within each method: {'; '.join(shown)}."
     ]
 
 
@@ -217,8 +245,25 @@ def tag_words(tag: str) -> str:
     return text if network == "network" else f"{text} ({network})"
 
 
-def _seeds(count: int) -> str:
-    return f"{count} seed{'' if count == 1 else 's'}"
+def correlation_interval(one: Correlation) -> str:
+    """A correlation's interval as people write it; empty where there is none."""
+    if not math.isfinite(one.low):
+        return ""
+    return f"[{correlation(one.low)}, {correlation(one.high)}]"
+
+
+def seeds_words(count: int) -> str:
+    """``1 seed``, ``5 seeds``."""
+    return _count(count, "seed")
+
+
+def _of_seeds(some: int, count: int) -> str:
+    """``4 of 5 seeds``."""
+    return f"{some} of {seeds_words(count)}"
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def remarks(results: Results) -> list[str]:

@@ -228,7 +228,7 @@ class TestTable:
         assert text(console) == "b/sgd seed 0: done (0:10)\n"
         # 10/s of adam: 10 s left; upgd as the benchmark's 150 in 20 s: 13.3 s; one at a time now
         assert self.drawn(table, console) == [
-            "learner seeds online rate left",
+            "learner seeds last window rate left",
             "b/adam 2 50% return 123 10/s 0:10",
             "b/sgd 1 100% return 67.8 done",
             "b/upgd 1 0% waiting",

@@ -68,7 +68,7 @@ def digits_rows(level: float, fall: float, seed: int) -> Rows:
             if window == windows:
                 row |= {"task/accuracy": reached - 0.01, "task/index": float(task)}
                 row |= {
-                    "plasticity/network/dead_units": fall * (task + 1),
+                    "plasticity/network/dead_units": fall * (task + 1) + 0.001 * seed,
                     "plasticity/network/effective_rank": 20.0 - 100 * fall * task / TASKS,
                 }
             rows.append(row)
@@ -103,7 +103,17 @@ def write_run(folder: Path, rows: Rows, state: str = "finished") -> None:
         "state": state,
         "steps": rows[-1]["step"] if rows else 0,
         "time": "2026-11-20T12:00:00+0000",
-        "versions": {"clrl": "0.1.0"},
+        "provenance": {
+            "clrl": "0.1.0",
+            "torch": "2.13.0",
+            "mujoco": None,
+            "commit": "c0ffee",
+            "threads": 1,
+            "device": "cpu",
+            "python": "3.11.2",
+            "machine": "here",
+            "processor": "a fast one",
+        },
     }
     (folder / "status.json").write_text(json.dumps(status))
     (folder / "config.yaml").write_text(f"seed: {folder.name[5:]}\nsteps: {TASKS * LENGTH}\n")

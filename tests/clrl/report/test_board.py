@@ -27,14 +27,19 @@ from clrl.storage import record
 
 CODE = "import sys; from clrl.cli.main import main; sys.exit(main())"
 VALUES = {  # learner -> seed -> online accuracy at steps 10, 20, 30
-    "adam": {0: [0.5, 0.25, 0.125], 1: [0.75, 0.5], 2: [1.0, 0.75, 0.625]},
-    "sgd": {0: [0.5, 0.5, 0.5]},
+    "adam": {
+        0: [0.5, 0.25, 0.125],
+        1: [0.75, 0.5],
+        2: [1.0, 0.75, 0.625],
+        3: [0.75, 0.5, 0.375],
+    },
+    "sgd": {0: [0.25, 0.25, 0.25], 1: [0.5, 0.5, 0.5], 2: [0.75, 0.75, 0.75]},
 }
 WIDE = ["online/loss", "plasticity/network/dead_units", "time/elapsed", "task/index"]
 
 
 def make(folder: Path) -> Path:
-    """A suite's folder: of adam seed 1 diverged; sgd's only seed is still going."""
+    """A suite's folder: of adam seed 1 diverged; sgd's seeds are still going."""
     for learner, seeds in VALUES.items():
         for seed, values in seeds.items():
             run = folder / "digits" / learner / f"seed-{seed}"
@@ -61,9 +66,15 @@ class TestOverSeeds:
         assert curve.steps.tolist() == [10.0, 20.0, 30.0]
         assert curve.mean.tolist() == [2.0, 4.0, 3.0]
         assert curve.seeds.tolist() == [2.0, 2.0, 1.0]
-        # Of two seeds a quarter of all draws are the lower one twice, and as many the higher.
-        assert curve.low.tolist() == [1.0, 2.0, 3.0]
-        assert curve.high.tolist() == [3.0, 6.0, 3.0]
+        assert not curve.bounded  # two seeds have no interval
+
+    def test_an_interval_of_three_seeds(self) -> None:
+        steps = np.array([10.0, 20.0])
+        runs = [(steps, np.array([value, 0.5])) for value in (0.4, 0.5, 0.6)]
+        curve = board.over_seeds(runs, (0.0, 1.0))
+        assert curve.bounded and curve.mean.tolist() == [0.5, 0.5]
+        # Cut off at what an accuracy can be; at the second step all seeds agree.
+        assert (curve.low.tolist(), curve.high.tolist()) == ([0.0, 0.5], [1.0, 0.5])
 
     def test_steps_that_only_some_seeds_have(self) -> None:
         one = (np.array([1.0, 4.0]), np.array([5.0, 7.0]))
@@ -85,6 +96,29 @@ class TestOverSeeds:
         assert curve.steps.tolist() == (4 * np.arange(1.0, board.POINTS + 1)).tolist()
         assert curve.mean.tolist() == (curve.steps - 1.5).tolist()
         assert curve.seeds[[0, -1]].tolist() == [2.0, 1.0]
+
+
+class TestLayout:
+    def test_a_chart_has_margins_where_all_learners_have_intervals(self) -> None:
+        from tensorboard.plugins.custom_scalar import layout_pb2
+
+        steps = np.array([10.0, 20.0])
+
+        def learner(name: str, seeds: int) -> board.Learner:
+            curve = board.over_seeds([(steps, steps + seed) for seed in range(seeds)])
+            return board.Learner(name, Path(name), curves={("b", "online/return"): curve})
+
+        def chart(*learners: board.Learner) -> Any:
+            (value,) = board._layout(learners).value
+            layout = layout_pb2.Layout.FromString(value.tensor.string_val[0])
+            return layout.category[0].chart[0]
+
+        (series,) = chart(learner("one", 3), learner("two", 5)).margin.series
+        assert (series.lower, series.upper) == ("b/online/return/low", "b/online/return/high")
+        # Two seeds have no interval, and nothing is drawn in its place.
+        few = learner("two", 2)
+        assert list(chart(learner("one", 3), few).multiline.tag) == ["^b/online/return/mean$"]
+        assert [tag for tag, *_ in board._scalars(few)] == ["b/online/return/mean", "b/seeds"]
 
 
 class TestWriting:
@@ -212,17 +246,15 @@ class TestThroughTheApi:
     def test_means_and_intervals(self, address: str) -> None:
         adam, tag = ".tensorboard/adam", "digits/online/accuracy"
         assert self.points(address, adam, f"{tag}/mean") == [[10, 0.75], [20, 0.5], [30, 0.375]]
-        assert self.points(address, adam, "digits/seeds") == [[10, 3], [20, 3], [30, 2]]
+        assert self.points(address, adam, "digits/seeds") == [[10, 4], [20, 4], [30, 3]]
         low = [value for _, value in self.points(address, adam, f"{tag}/low")]
         high = [value for _, value in self.points(address, adam, f"{tag}/high")]
-        # Each of three seeds is all three draws in 1 of 27 cases, more than 2.5%.
-        assert (low, high) == ([0.5, 0.25, 0.125], [1.0, 0.75, 0.625])
-        sgd = ".tensorboard/sgd"  # one seed has no interval
-        for name in ("mean", "low", "high"):
-            assert self.points(address, sgd, f"{tag}/{name}") == [[10, 0.5], [20, 0.5], [30, 0.5]]
-        # (0.5 + 0.25 + 0.125) / 3, (0.75 + 0.5) / 2 and (1 + 0.75 + 0.625) / 3, and their mean
+        assert (low, high) == ([0.0] * 3, [1.0] * 3)  # so few and far apart: it may be anything
+        sgd = ".tensorboard/sgd"
+        assert self.points(address, sgd, f"{tag}/mean") == [[10, 0.5], [20, 0.5], [30, 0.5]]
+        # The means of the runs, and their mean.
         ((step, value),) = self.points(address, adam, "digits/whole-run/accuracy")
-        assert (step, value) == (30, pytest.approx((0.875 / 3 + 0.625 + 2.375 / 3) / 3))
+        assert (step, value) == (30, pytest.approx((0.875 / 3 + 0.625 + 2.375 / 3 + 1.625 / 3) / 4))
 
     def test_single_runs_are_as_they_were(self, address: str) -> None:
         run = "digits/adam/seed-1"
@@ -230,7 +262,8 @@ class TestThroughTheApi:
         names = fetched(address.partition("?")[0] + "data/runs")
         assert sorted(names) == [
             ".tensorboard/adam", ".tensorboard/sgd", "digits/adam/seed-0", "digits/adam/seed-1",
-            "digits/adam/seed-2", "digits/sgd/seed-0",
+            "digits/adam/seed-2", "digits/adam/seed-3", "digits/sgd/seed-0", "digits/sgd/seed-1",
+            "digits/sgd/seed-2",
         ]  # fmt: skip
 
     def test_a_margin_chart_a_metric(self, address: str) -> None:
@@ -352,7 +385,7 @@ class TestInABrowser:
         picture = pictures / "tensorboard-time-series.png"
         colours, smoothed = browse(address, wait, f"[{RUNS}, {smoothing}]", picture)
         assert smoothed == "0"
-        assert len(colours) == 6
+        assert len(colours) == 9
         of_learners = {name: {colours[f".tensorboard/{name}"]} for name in VALUES}
         assert of_learners["adam"] != of_learners["sgd"]
         for name, own in of_learners.items():

@@ -36,13 +36,14 @@ def test_a_matrix_from_lines() -> None:
 
 
 def test_the_plane_by_hand() -> None:
-    two = Arm("two", np.stack([A, A - 0.1]), "accuracy")
-    (point,) = plane([two])
-    assert point.plasticity == pytest.approx((0.8 + 0.7) / 2 - 0.05)
-    assert point.stability == pytest.approx((0.5 + 0.6) / 2 - 0.05)
-    # Of two seeds, a bootstrap draws the lower one twice in a quarter of the draws.
-    assert point.plasticity_interval == pytest.approx((0.65, 0.75))
-    assert point.stability_interval == pytest.approx((0.45, 0.55))
+    seeds = np.stack([A + 0.002, A, A - 0.002])
+    (point,) = plane([Arm("three", seeds, "accuracy")])
+    assert point.plasticity == pytest.approx((0.8 + 0.7) / 2)
+    assert point.stability == pytest.approx((0.5 + 0.6) / 2)
+    # Student's quantile of 99.7% at two degrees of freedom is 18.2.
+    reach = 18.216 * 0.002 / np.sqrt(3)
+    assert point.plasticity_interval == pytest.approx((0.75 - reach, 0.75 + reach), rel=1e-4)
+    assert point.stability_interval == pytest.approx((0.55 - reach, 0.55 + reach), rel=1e-4)
     (single,) = plane([Arm("one", LOWER[None], "return")])
     assert (single.plasticity, single.stability) == pytest.approx((0.75, 0.55))
     assert all(map(math.isnan, (*single.plasticity_interval, *single.stability_interval)))
@@ -50,10 +51,12 @@ def test_the_plane_by_hand() -> None:
 
 
 def test_means_after_each_task() -> None:
-    middle, low, high = after_each(Arm("two", np.stack([LOWER, LOWER - 0.1]), "accuracy"))
-    np.testing.assert_allclose(middle, LOWER - 0.05)
-    np.testing.assert_allclose(low[2], LOWER[2] - 0.1)
-    np.testing.assert_allclose(high[2], LOWER[2])
+    seeds = np.stack([LOWER + 0.03, LOWER, LOWER - 0.03])
+    middle, low, high = after_each(Arm("three", seeds, "accuracy"))
+    np.testing.assert_allclose(middle, LOWER)
+    np.testing.assert_allclose((high - low)[2, :2], 2 * 18.216 * 0.03 / np.sqrt(3), rtol=1e-4)
+    assert (high[0, 0], np.isnan(high[0, 1])) == (1.0, True)  # no accuracy is above 1
+    assert np.isnan(after_each(Arm("two", seeds[:2], "accuracy"))[1]).all()
 
 
 @pytest.mark.parametrize("matrix", [A, LOWER])

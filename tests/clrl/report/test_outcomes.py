@@ -8,7 +8,9 @@ import pytest
 from clrl.report.outcomes import (
     area_under_curve,
     average_online,
+    bests_since,
     first_and_last,
+    levels_before,
     loss_of_plasticity,
     plasticity_gap,
     recovery_times,
@@ -62,13 +64,27 @@ STEPS = [10, 20, 30, 40, 50, 60]
     ],
 )
 def test_recovery_by_hand(values, higher, times) -> None:
-    found = recovery_times(STEPS, values, [20, 50], higher_is_better=higher)
+    levels = levels_before(STEPS, values, [20, 50])
+    found = recovery_times(STEPS, values, [20, 50], levels, higher_is_better=higher)
     assert found == pytest.approx(times, nan_ok=True)
+    # The windows that are new bests are all that it takes.
+    bests = bests_since(STEPS, values, [20, 50], higher)
+    again = recovery_times(*bests, [20, 50], levels, higher_is_better=higher)
+    assert again == pytest.approx(times, nan_ok=True)
 
 
 def test_recovery_without_anything_before() -> None:
-    assert np.isnan(recovery_times([30, 40], [1.0, 1.0], [20])).all()
-    assert len(recovery_times(STEPS, STEPS, [])) == 0
+    assert np.isnan(levels_before([30, 40], [1.0, 1.0], [20])).all()
+    assert np.isnan(recovery_times([30, 40], [1.0, 1.0], [20], [NAN])).all()
+    assert len(recovery_times(STEPS, STEPS, [], [])) == 0
+
+
+def test_windows_better_than_all_before_them_since_a_change() -> None:
+    steps, values = bests_since(STEPS, [1.0, 3.0, 2.0, 2.0, 4.0, 1.0], [20, 50])
+    assert (steps.tolist(), values.tolist()) == ([10, 20, 30, 50, 60], [1, 3, 2, 4, 1])
+    assert bests_since(STEPS, [3.0, 2.0, NAN, 2.0, 4.0, 1.0], [20], False)[0].tolist() == [
+        10, 20, 40, 60,
+    ]  # fmt: skip
 
 
 def test_plasticity_gap_by_hand() -> None:

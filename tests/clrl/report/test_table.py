@@ -59,12 +59,16 @@ def test_the_last_value_may_be_nought() -> None:
     ("values", "percent", "cell"),
     [
         ([0.912], True, ("91.2", "")),
-        ([0.5, 0.5, 0.5], True, ("50.0", "[50.0, 50.0]")),
-        ([12.34, 12.34], False, ("12.3", "[12.3, 12.3]")),
-        ([0.0865, 0.0865], False, ("0.086", "[0.086, 0.086]")),
+        ([0.5, 0.5, 0.5], True, ("50.0", "")),
+        ([12.34, 15.34], False, ("13.8", "")),
+        # Student's quantile of 99% at four degrees of freedom is 4.604: 4.604 / sqrt(5) = 2.059
+        # standard deviations, which are 0.01 * sqrt(2.5), or one.
+        ([0.5, 0.51, 0.52, 0.53, 0.54], True, ("52.0", "[48.7, 55.3]")),
+        ([12.0, 13.0, 14.0, 15.0, 16.0], False, ("14.0", "[10.7, 17.3]")),
+        ([0.0865, 0.0865], False, ("0.086", "")),
         ([0.001234], False, ("0.0012", "")),
         ([1234.0], False, ("1234", "")),
-        ([0.0, 0.0], False, ("0.0", "[0.0, 0.0]")),
+        ([0.0, 0.0], False, ("0.0", "")),
         ([], False, ("-", "")),
     ],
 )
@@ -87,30 +91,44 @@ def test_a_row_a_learner_and_a_table_a_benchmark(tmp_path: Path) -> None:
     run(digits / "sgd" / "seed-2", [{"step": 10, "online/accuracy": 0.9}], "preempted")
     run(tmp_path / "line" / "adam" / "seed-0", [{"step": 10, "online/loss": 1.5}])
     lines = printed(tmp_path, width=200)
-    assert lines[0] == "digits: mean over seeds [95% interval]"
+    assert lines[0] == "digits: mean over seeds [interval]"
     assert lines[1].split("  ")[0] == "learner"
     adam, sgd = lines[2], lines[3]
-    cells = "60.0 [50.0, 70.0] 100.0 [100.0, 100.0] 25.0 [25.0, 25.0] - - -"
+    cells = "60.0 100.0 25.0"  # of two seeds no interval, and no columns that nobody has
     assert adam.split() == ["adam", "2", *cells.split()]
     assert sgd.split()[:5] == ["sgd", "(1", "diverged)", "2", "50.0"]
-    assert lines[4] == "line: mean over seeds [95% interval]"
-    assert "online loss" in lines[5]
-    assert lines[6].split() == ["adam", "1", "1.50", "-", "-", "-", "-", "-"]
+    assert lines[4] == "line: mean over seeds [interval]"
+    assert "whole-run loss" in lines[5]
+    assert lines[6].split() == ["adam", "1", "1.50", "-"]
+
+
+def test_control_says_last_task_and_which_network(tmp_path: Path) -> None:
+    dead = {"plasticity/actor/dead_units": 0.1, "plasticity/critic/dead_units": 0.8}
+    rows = [
+        {"step": 10, "online/return": 500.0, "online/episodes": 1.0, "online/return_of_100": 500.0},
+        {"step": 20, "online/return": 20.0, "online/episodes": 1.0, "online/return_of_100": 260.0,
+         "task/return": 20.0, "task/index": 1.0, **dead},
+    ]  # fmt: skip
+    run(tmp_path / "pole" / "ppo" / "seed-0", rows)
+    lines = printed(tmp_path, 200)
+    heads = ["whole-run return", "last-task return", "actor dead units %", "critic dead units %"]
+    assert [head.strip() for head in lines[1].split("  ") if head.strip()][2:] == heads
+    assert lines[2].split() == ["ppo", "1", "260", "20.0", "10.0", "80.0"]
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
 def test_nothing_is_cut_off(tmp_path: Path, width: int) -> None:
     tags = ("online/accuracy", "task/accuracy", DEAD, "plasticity/network/effective_rank")
     tags += ("plasticity/network/grad_norm", "plasticity/network/weight_magnitude")
-    for seed in (0, 1):
-        row = {"step": 10.0, **dict.fromkeys(tags, 0.125 + seed / 8)}
+    for seed in range(5):
+        row = {"step": 10.0, **dict.fromkeys(tags, 0.5 + seed / 50)}
         run(tmp_path / "b" / "continual-backprop" / f"seed-{seed}", [row])
     lines = printed(tmp_path, width)
     assert all(len(line) <= width for line in lines)
     text = "\n".join(lines).replace(", ", ",")
     assert "…" not in text
-    assert text.count("[12.5,25.0]") == 3
-    assert text.count("[0.125,0.250]") == 3
+    assert text.count("[47.5,60.5]") == 3
+    assert text.count("[0.475,0.605]") == 3
     assert "continual-backprop" in text
 
 
