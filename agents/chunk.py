@@ -219,7 +219,8 @@ class Chunk:
             ones = torch.ones_like(losses)  # of each its own: nothing is added up over members
             gradients = torch.autograd.grad(losses, values, ones, materialize_grads=True)
         self._results[:] = ["loss", *named]
-        features = [value.flatten(1, -2) for value in features]
+        pairs = zip(self._tapped, features, strict=True)
+        features = [self._template.by_unit(layer, value, 1) for layer, value in pairs]
         # A named tensor may be a parameter, which the update is about to change.
         copies = [value.detach().clone() for value in named.values()]
         return [*gradients, *(value.detach() for value in (*features, losses)), *copies]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clrl.agents.networks import Network
+from clrl.agents.networks import HiddenLayer, Network
 from clrl.agents.optim.members import Members
 
 
@@ -195,10 +195,9 @@ def compose(
     if any(addon.needs_features for addon in made):
         for layer in network.hidden_layers:
 
-            def keep(_module: Any, _inputs: Any, output: Tensor, name: str = layer.name) -> None:
+            def keep(_module: Any, _inputs: Any, output: Tensor, of: HiddenLayer = layer) -> None:
                 if torch.is_grad_enabled():
-                    flat = output.detach().reshape(-1, output.shape[-1])
-                    features[name] = flat.unsqueeze(0)
+                    features[of.name] = network.by_unit(of, output.detach().unsqueeze(0), 1)
 
             network.get_submodule(layer.activation).register_forward_hook(keep)
     return WithAddOns(Chain(base, made, features, [generator]))

@@ -217,7 +217,9 @@ class _Ages:
     def begin(self, member: int, put: Put) -> None:
         """Some of a member's elements begin now."""
         self.members.add(member)
-        for part, own in zip(self._parts, self._of(self.since.new_tensor([self._step])), strict=True):
+        for part, own in zip(
+            self._parts, self._of(self.since.new_tensor([self._step])), strict=True
+        ):
             put(part, float(own))
 
     def _of(self, since: Tensor) -> list[Tensor]:
