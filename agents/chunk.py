@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -168,6 +168,11 @@ class Chunk:
             for name, value in named.items():
                 named[name] = torch.cat([value, value.new_zeros(1, missing, *value.shape[2:])], 1)
         return named
+
+    def tell(self, changed: Collection[int]) -> None:
+        """Tell the add-ons whose task changed, of all members of the population."""
+        own = range(self.members.start, self.members.stop)
+        self.optimizer.at_change([i for i, member in enumerate(own) if member in changed])
 
     def _halts(self, results: Sequence[Tensor]) -> bool:
         if not self._halt:

@@ -287,8 +287,12 @@ class Supervised:
         return losses
 
     def end_task(self) -> None:
-        """The learners are told that a task is over; that is for methods against forgetting."""
+        """The learners are told that a task is over.
+
+        That is for methods against forgetting, and for add-ons that act at changes.
+        """
         self.consolidation.end_task(range(len(self.population)))
+        self.population.change(range(len(self.population)))
         if self._from_scratch:
             self._from_scratch.retrain(self._retrain, self.options.batch_size)
 

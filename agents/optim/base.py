@@ -114,7 +114,7 @@ class Chain:
     def at_change(self, members: Sequence[int]) -> None:
         """Tell the add-ons that need to know whose task changed."""
         for addon in self.addons:
-            if addon.needs_changes:
+            if addon.needs_changes and members:
                 addon.at_change(members)
 
     def state_dict(self) -> dict[str, Any]:

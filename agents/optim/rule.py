@@ -39,6 +39,11 @@ class UpdateRule:
         return any(getattr(addon, "needs_features", False) for addon, _ in self.addons)
 
     @property
+    def needs_changes(self) -> bool:
+        """Whether an add-on is to be told of changes of task."""
+        return any(getattr(addon, "needs_changes", False) for addon, _ in self.addons)
+
+    @property
     def resets_units(self) -> bool:
         """Whether an add-on starts weights anew, and the base's state of them."""
         return any(getattr(addon, "resets_units", False) for addon, _ in self.addons)
