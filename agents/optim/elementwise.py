@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -103,10 +103,7 @@ class ElementwiseAdam(torch.optim.Optimizer):
         rest.append([state["step"].clone() for _ in whole])
         state["step"] += 1
         ages.turn_to(int(state["step"]))
-        length = 1 if whole else max(1, _BLOCK // rows[0].shape[1])
-        starts = sorted(ages.members) if whole else range(0, len(rows[0]), length)
-        for start in starts:
-            block = slice(start, start + length)
+        for block in _blocks(sorted(ages.members), max(1, _BLOCK // rows[0].shape[1])):
             corrections = ages.corrections(block)
             _step(group, self.decoupled, [value[block] for value in rows], corrections)
         return rest
@@ -204,7 +201,9 @@ class _Ages:
         self._betas = betas
         self._turn = -1
         self._step = step
-        self._parts: list[Tensor] = []
+        self._parts = [torch.empty_like(since) for _ in betas]
+        self._powers: list[tuple[Tensor, float]] = []
+        self._spare: list[Tensor] = []  # new memory for each step would cost as much as a step
 
     def turn_to(self, step: int) -> None:
         """Go on to a step."""
@@ -212,29 +211,47 @@ class _Ages:
         stale = turn != self._turn
         self._turn, self._step = turn, step
         if stale:
-            self._parts = self._of(self.since)
+            for part, log in zip(self._parts, self._logs, strict=True):
+                torch.sub(self.since.new_tensor(turn), self.since, out=part)
+                part.mul_(log).expm1_().neg_()
+        powers = [beta ** (step - turn) if beta else 0.0 for beta in self._betas]
+        self._powers = [(self.since.new_tensor(1 - power), power) for power in powers]
 
     def begin(self, member: int, put: Put) -> None:
         """Some of a member's elements begin now."""
         self.members.add(member)
-        for part, own in zip(
-            self._parts, self._of(self.since.new_tensor([self._step])), strict=True
-        ):
-            put(part, float(own))
+        for part, log in zip(self._parts, self._logs, strict=True):
+            age = self.since.new_tensor([self._turn - self._step])
+            put(part, float(age.mul_(log).expm1_().neg_()))
 
-    def _of(self, since: Tensor) -> list[Tensor]:
-        """1 - beta^(T - s) for both betas."""
-        age = self._turn - since
-        # Below 1e-5 a power of a period's length would not be finite; see `corrections`.
-        return [(age * math.log(max(beta, 1e-5))).expm1_().neg_() for beta in self._betas]
+    @property
+    def _logs(self) -> list[float]:
+        # Below 1e-5 a power of a period's length would not be finite; see `turn_to`.
+        return [math.log(max(beta, 1e-5)) for beta in self._betas]
 
     def corrections(self, block: slice) -> list[Tensor]:
         """1 - beta^age for both betas, of some members."""
-        made = []
-        for beta, part in zip(self._betas, self._parts, strict=True):
-            power = beta ** (self._step - self._turn) if beta else 0.0
-            made.append(torch.add(part.new_tensor(1 - power), part[block], alpha=power))
-        return made
+        length = len(self.since[block])
+        if not self._spare or len(self._spare[0]) < length:
+            self._spare = [part[block].clone() for part in self._parts]
+        return [
+            torch.add(rest, part[block], alpha=power, out=spare[:length])
+            for (rest, power), part, spare in zip(
+                self._powers, self._parts, self._spare, strict=True
+            )
+        ]
+
+
+def _blocks(members: Sequence[int], most: int) -> list[slice]:
+    """Neighbours among some members, not too many together."""
+    blocks: list[slice] = []
+    for member in members:
+        last = blocks[-1] if blocks else slice(0, -1)
+        if member == last.stop and last.stop - last.start < most:
+            blocks[-1] = slice(last.start, member + 1)
+        else:
+            blocks.append(slice(member, member + 1))
+    return blocks
 
 
 def _step(
