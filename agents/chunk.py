@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -153,6 +153,11 @@ class Chunk:
                 named[name] = torch.cat([value, value.new_zeros(1, missing, *value.shape[2:])], 1)
         return named
 
+    def tell(self, changed: Collection[int]) -> None:
+        """Tell the add-ons whose task changed, of all members of the population."""
+        own = range(self.members.start, self.members.stop)
+        self.optimizer.at_change([i for i, member in enumerate(own) if member in changed])
+
     def _halts(self, results: Sequence[Tensor]) -> bool:
         if not self._halt:
             return False
@@ -230,7 +235,8 @@ class Chunk:
             ones = torch.ones_like(totals)  # of each its own: nothing is added up over members
             gradients = torch.autograd.grad(totals, values, ones, materialize_grads=True)
         self._results[:] = ["loss", *named]
-        features = [value.flatten(1, -2) for value in features]
+        pairs = zip(self._tapped, features, strict=True)
+        features = [self._template.by_unit(layer, value, 1) for layer, value in pairs]
         # A named tensor may be a parameter, which the update is about to change.
         copies = [value.clone() for value in named.values()]
         outputs = [*features, losses, *copies, *(after[name] for name in others)]

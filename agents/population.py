@@ -106,6 +106,7 @@ class Population:
         self.kept = _stacked([self._begin(network) for network in networks], device)
         self._safe = self.snapshot()
         self.frozen = torch.zeros(len(networks), dtype=torch.bool, device=device)
+        self._changed: set[int] = set()
         self._chunks: list[Chunk] = []
         # Shared by all chunks: computations by number of members and shapes of the batch, and
         # the names of what the loss gives.
@@ -248,10 +249,26 @@ class Population:
         """
         if not self._chunks:
             self._chunks = self._divide(batches)
+        for chunk in self._chunks if self._changed else ():
+            chunk.tell(self._changed - set(torch.nonzero(self.frozen).flatten().tolist()))
+        self._changed.clear()
         parts = [
             chunk.learn(batches, self.frozen, self._safe, self.companion) for chunk in self._chunks
         ]
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+    def change(self, members: Sequence[int]) -> None:
+        """Some members' task changed: before the next update, add-ons that need to know are told.
+
+        A member that is frozen by then is left alone.
+        """
+        if self._rule.needs_changes:
+            self._changed.update(members)
+
+    @property
+    def needs_changes(self) -> bool:
+        """Whether the update rule is to be told of changes of task; see `change`."""
+        return self._rule.needs_changes
 
     def mark_safe(self) -> None:
         """Remember the present parameters as those that a diverging member falls back to.
@@ -392,6 +409,7 @@ class Population:
             "kept": self.kept,
             "safe": {"rows": self._safe.rows, "kept": self._safe.kept},
             "frozen": self.frozen,
+            "changed": sorted(self._changed),
             "generators": [generator.get_state() for generator in self._generators],
             "optimizers": pasts,
         }
@@ -405,6 +423,7 @@ class Population:
         for name, own in self._safe.kept.items():
             own.copy_(state["safe"]["kept"][name])
         self.frozen.copy_(state["frozen"])
+        self._changed = set(state["changed"])
         for generator, saved in zip(self._generators, state["generators"], strict=True):
             generator.set_state(saved)
         self._pasts = copy.deepcopy(list(state["optimizers"]))  # they are somebody else's

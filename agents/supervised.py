@@ -284,7 +284,11 @@ class Supervised:
         return losses
 
     def end_task(self) -> None:
-        """The learners are told that a task is over; that is for methods against forgetting."""
+        """The learners are told that a task is over.
+
+        That is for methods against forgetting, and for add-ons that act at changes.
+        """
+        self.population.change(range(len(self.population)))
         self.consolidation.end_task(range(len(self.population)))
 
     def _retrain(self, x: Tensor, y: Tensor) -> None:

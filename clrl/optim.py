@@ -2,11 +2,11 @@
 
 `compose` puts add-ons over any optimizer:
 
-    from clrl.optim import UPGD, ContinualBackprop, compose
+    from clrl.optim import ContinualBackprop, ElementwiseAdam, compose
 
     optimizer = compose(
         network,
-        torch.optim.Adam(network.parameters()),
+        ElementwiseAdam(network.parameters()),
         [lambda members: ContinualBackprop(members, replacement_rate=1e-4)],
         generator,
     )
@@ -15,9 +15,11 @@
 from clrl.agents.optim.adaupgd import AdaUPGD
 from clrl.agents.optim.base import AddOn, WithAddOns, compose
 from clrl.agents.optim.continual_backprop import ContinualBackprop
+from clrl.agents.optim.elementwise import ElementwiseAdam, ElementwiseAdamW
 from clrl.agents.optim.members import Members
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
+from clrl.agents.optim.units import UnitReset, Units
 from clrl.agents.optim.upgd import UPGD
 
 __all__ = [
@@ -25,8 +27,12 @@ __all__ = [
     "AdaUPGD",
     "AddOn",
     "ContinualBackprop",
+    "ElementwiseAdam",
+    "ElementwiseAdamW",
     "Members",
     "ShrinkAndPerturb",
+    "UnitReset",
+    "Units",
     "UpdateRule",
     "WithAddOns",
     "compose",

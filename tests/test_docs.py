@@ -39,6 +39,12 @@ def test_environments_page_runs_from_top_to_bottom(
     run(blocks((ROOT / "docs" / "environments.md").read_text()), tmp_path, monkeypatch)
 
 
+def test_methods_page_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(blocks((ROOT / "docs" / "methods.md").read_text()), tmp_path, monkeypatch)
+
+
 def test_python_page_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

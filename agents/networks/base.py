@@ -19,9 +19,10 @@ class HiddenLayer:
 
     Attributes:
         name: for metrics, ``"layer_1"`` being nearest to the input.
-        incoming: the linear map whose row i feeds unit i.
+        incoming: the linear map whose row i feeds unit i; of a convolution, a unit is a channel.
         activation: the module whose output is the features.
         outgoing: the linear map whose columns read the features.
+        also_outgoing: further linear maps that read them, as several heads over one trunk do.
         norm: the LayerNorm between `incoming` and `activation`; empty for none.
         copies: features a unit produces (2 for CReLU: feature ``c * units + i`` is copy c
             of unit i).
@@ -35,6 +36,12 @@ class HiddenLayer:
     norm: str = ""
     copies: int = 1
     function: str = "relu"
+    also_outgoing: tuple[str, ...] = ()
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """Every linear map that reads the features."""
+        return (self.outgoing, *self.also_outgoing)
 
 
 class Network(nn.Module):
@@ -57,6 +64,22 @@ class Network(nn.Module):
             A tensor of the parameter's shape and type; the network is not changed.
         """
         raise NotImplementedError
+
+    def by_unit(self, layer: HiddenLayer, output: Tensor, lead: int) -> Tensor:
+        """What an activation gave, as features of examples.
+
+        Args:
+            layer: whose activation.
+            output: [..., features], or of a convolution [..., channels, height, width].
+            lead: axes to be kept as they are, in front.
+
+        Returns:
+            [*lead, examples, features]; of a convolution each place is an example.
+        """
+        places = self.get_parameter(f"{layer.incoming}.weight").ndim - 2
+        if places:
+            output = output.movedim(-1 - places, -1)
+        return output.reshape(*output.shape[:lead], -1, output.shape[-1])
 
     def part_of(self, name: str) -> str:
         """The part of the network that a parameter belongs to, for the tags of metrics."""

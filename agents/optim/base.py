@@ -1,4 +1,4 @@
-"""How update rules compose: one base optimizer and any number of add-ons after it."""
+"""How update rules compose: one base optimizer and any number of add-ons around it."""
 
 from __future__ import annotations
 
@@ -9,34 +9,55 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clrl.agents.networks import Network
+from clrl.agents.networks import HiddenLayer, Network
 from clrl.agents.optim.members import Members
 
 
 class AddOn:
-    """Something that happens after each step of a base optimizer.
+    """Something that happens around the steps of a base optimizer, or at a change of task.
 
-    A subclass takes `Members` and its own options as keywords. It edits parameters in
-    place; whatever it computes stays inside a member (contract: members are independent).
+    A subclass takes `Members` and its own options as keywords, and has the hooks it needs. It
+    edits parameters in place; whatever it computes stays inside a member (contract: members are
+    independent). `Members.gradients` has the gradients of the step, before it and after it.
 
     Attributes:
-        needs_features: whether `after_step` is to be given the hidden activations of the
-            batch that was just learned.
+        needs_features: whether the hooks around a step are to be given the hidden activations of
+            the batch that is learned.
+        needs_changes: whether it is to be told that the task changed. A learner that is not told
+            of changes has no such add-on; where acting at changes is one way of several, it is an
+            option of the add-on, off unless asked for.
+        resets_units: whether it starts weights anew, and the base's state of them; Adam then
+            counts its steps by element.
     """
 
     needs_features = False
+    needs_changes = False
+    resets_units = False
 
     def __init__(self, members: Members) -> None:
         self.members = members
+
+    def before_step(self, features: Mapping[str, Tensor]) -> None:
+        """Act before one step of the base optimizer; it may change gradients.
+
+        Args:
+            features: hidden layer name to activations [members, examples, features]; empty
+                unless an add-on of the learners `needs_features`.
+        """
 
     def after_step(self, features: Mapping[str, Tensor]) -> None:
         """Act after one step of the base optimizer.
 
         Args:
-            features: hidden layer name to activations [members, examples, features]; empty
-                unless `needs_features`.
+            features: see `before_step`; of the parameters before the step.
         """
-        raise NotImplementedError
+
+    def at_change(self, members: Sequence[int]) -> None:
+        """Act between the last update of a task and the first of the next, if `needs_changes`.
+
+        Args:
+            members: whose task changed.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides the future, generators apart.
@@ -50,11 +71,11 @@ class AddOn:
 
 
 class Chain:
-    """A base optimizer, then add-ons in order.
+    """A base optimizer, and add-ons in order: before each of its steps, and after.
 
     Args:
         base: any optimizer.
-        addons: what happens after each of its steps.
+        addons: what happens around its steps.
         features: the hidden activations of the batch just learned, by layer, kept up to
             date by whoever runs the network; empty where no add-on asks for them.
         generators: what base and add-ons draw from; their states are part of the state.
@@ -74,11 +95,27 @@ class Chain:
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """One step of the base, then each add-on; what the closure gave, if there is one."""
-        loss = self.base.step(closure) if closure is not None else self.base.step()
+        """One step of the base between the add-ons' hooks; what the closure gave, if any.
+
+        A closure is called first, so that gradients are there for what comes before the step.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for addon in self.addons:
+            addon.before_step(self.features)
+        self.base.step()
         for addon in self.addons:
             addon.after_step(self.features)
         return loss
+
+    @torch.no_grad()
+    def at_change(self, members: Sequence[int]) -> None:
+        """Tell the add-ons that need to know whose task changed."""
+        for addon in self.addons:
+            if addon.needs_changes and members:
+                addon.at_change(members)
 
     def state_dict(self) -> dict[str, Any]:
         """The states of base, add-ons and generators."""
@@ -115,6 +152,10 @@ class WithAddOns(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> Any:
         """One step of the base, then each add-on."""
         return self.chain.step(closure)
+
+    def at_change(self) -> None:
+        """Tell the add-ons that need to know that the task changed."""
+        self.chain.at_change([0])
 
     def state_dict(self) -> dict[str, Any]:
         """The base's state and the add-ons'."""
@@ -154,10 +195,9 @@ def compose(
     if any(addon.needs_features for addon in made):
         for layer in network.hidden_layers:
 
-            def keep(_module: Any, _inputs: Any, output: Tensor, name: str = layer.name) -> None:
+            def keep(_module: Any, _inputs: Any, output: Tensor, of: HiddenLayer = layer) -> None:
                 if torch.is_grad_enabled():
-                    flat = output.detach().reshape(-1, output.shape[-1])
-                    features[name] = flat.unsqueeze(0)
+                    features[of.name] = network.by_unit(of, output.detach().unsqueeze(0), 1)
 
             network.get_submodule(layer.activation).register_forward_hook(keep)
     return WithAddOns(Chain(base, made, features, [generator]))

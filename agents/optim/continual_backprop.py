@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from clrl.agents.networks import HiddenLayer
-from clrl.agents.optim.base import AddOn
 from clrl.agents.optim.members import Members
 from clrl.agents.optim.options import ContinualBackpropOptions
+from clrl.agents.optim.units import UnitReset, Units
 
 
-class ContinualBackprop(AddOn):
+class ContinualBackprop(UnitReset):
     """Generate and test: the least useful mature units are started anew, a few at a time.
 
     After each step of the base optimizer, for each hidden layer (Dohare et al., "Loss of
@@ -45,18 +44,18 @@ class ContinualBackprop(AddOn):
         outgoing: ``"mean"`` of |w_out| as in the official code, or ``"sum"`` as in the
             paper's text. Ranks are the same within a layer.
         replacement: ``"accumulate"`` as in step 4 (paper and supervised code), or
-            ``"probabilistic"``: with probability replacement_rate * (number eligible) one
-            unit is replaced (official code for reinforcement learning).
+            ``"probabilistic"`` (official code for reinforcement learning): of the expected number,
+            replacement_rate * (number eligible), the whole part is replaced where that is 1 or
+            more, and the rest dropped; below 1 it is the probability of one replacement.
         transfer_bias: whether the removed unit's mean output, w_out * h_hat, is first added
             to the next layer's bias, as the paper says. In the official code that line does
             nothing, h_hat being set to 0 before it is used.
         reset_optimizer: whether the base's state for the replaced weights (momentum, Adam's
-            m and v) goes to 0, as in the official supervised code; its code for
-            reinforcement learning leaves it. torch's optimizers count steps once a
-            tensor, not once an element, so that count is not reset.
+            m, v and count of steps) starts anew, as in the official supervised code; its code
+            for reinforcement learning leaves it. Under this add-on ``adam`` and ``adamw`` count
+            steps by element (`clrl.agents.optim.elementwise`). Put with `compose` over torch's
+            own, which count once a tensor, the count goes on.
     """
-
-    needs_features = True
 
     def __init__(
         self,
@@ -77,44 +76,15 @@ class ContinualBackprop(AddOn):
         self.maturity_threshold = maturity_threshold
         self.decay_rate = decay_rate
         self.utility = utility
-        self.outgoing = outgoing
+        self.magnitude = outgoing
         self.replacement = replacement
         self.transfer_bias = transfer_bias
         self.reset_optimizer = reset_optimizer
-        self.layers = [_Units(self, layer) for layer in members.hidden_layers]
+        self._state = {layer.name: self._start(layer) for layer in self.layers}
 
-    def after_step(self, features: Mapping[str, Tensor]) -> None:
-        """Track the units' utilities and replace what is due; see the class.
-
-        Args:
-            features: hidden layer name to activations [members, examples, features].
-        """
-        for units in self.layers:
-            units.observe(features[units.layer.name])
-            units.replace_due()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Per hidden layer: utility, age, mean activation, replacements due and done."""
-        return {units.layer.name: dict(units.state) for units in self.layers}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
-        for units in self.layers:
-            for key, value in state[units.layer.name].items():
-                units.state[key].copy_(value)
-
-
-class _Units:
-    """One hidden layer of all members."""
-
-    def __init__(self, rule: ContinualBackprop, layer: HiddenLayer) -> None:
-        self.rule = rule
-        self.layer = layer
-        self.members = members = rule.members
-        self.w_in = members.parameters[f"{layer.incoming}.weight"]
-        self.w_out = members.parameters[f"{layer.outgoing}.weight"]
-        count, size, _ = self.w_in.shape
-        self.state = {
+    def _start(self, layer: Units) -> dict[str, Tensor]:
+        count, size, device = len(layer.w_in), layer.size, layer.w_in.device
+        state = {
             "utility": torch.zeros(count, size),
             "age": torch.zeros(count, size),
             "power": torch.ones(count, size, dtype=torch.float64),  # decay_rate ** age
@@ -122,79 +92,77 @@ class _Units:
             "due": torch.zeros(count, dtype=torch.float64),
             "replaced": torch.zeros(count, dtype=torch.int64),
         }
-        self.state = {name: value.to(self.w_in.device) for name, value in self.state.items()}
+        return {name: value.to(device) for name, value in state.items()}
 
-    def observe(self, features: Tensor) -> None:
-        """Steps 1 and 2 for one batch, [members, examples, copies * units]."""
-        rule, state, eta = self.rule, self.state, self.rule.decay_rate
-        h = features.view(*features.shape[:2], self.layer.copies, -1)
+    def _observe(self, layer: Units, h: Tensor) -> None:
+        """Steps 1 and 2 for one batch, [members, examples, copies, units]."""
+        state, eta = self._state[layer.name], self.decay_rate
         state["age"] += 1
         state["power"] *= eta
         state["mean"].mul_(eta).add_(h.mean(dim=1), alpha=1 - eta)
-        out = self.w_out.abs().mean(dim=1) if rule.outgoing == "mean" else self.w_out.abs().sum(1)
-        out = out.view(len(out), self.layer.copies, -1)
-        if rule.utility == "contribution":
+        out = layer.outgoing(self.magnitude)
+        if self.utility == "contribution":
             y = (h.abs().mean(dim=1) * out).sum(dim=1)
         else:
-            y = ((h - self._mean_activation().unsqueeze(1)).abs().mean(dim=1) * out).sum(dim=1)
-            y /= self.w_in.abs().mean(dim=2)
+            y = ((h - _mean_activation(state).unsqueeze(1)).abs().mean(dim=1) * out).sum(dim=1)
+            y /= layer.incoming()
         state["utility"].mul_(eta).add_(y, alpha=1 - eta)
 
-    def _correction(self) -> Tensor:
-        """1 - eta^age, [members, units]."""
-        return (1 - self.state["power"]).float()
+    def due(self, layer: Units, features: Mapping[str, Tensor]) -> Iterator[tuple[int, Tensor]]:
+        """Track the units' utilities, and name those to be replaced; see the class.
 
-    def _mean_activation(self) -> Tensor:
-        """h_hat, [members, copies, units]."""
-        return self.state["mean"] / self._correction().unsqueeze(1)
-
-    def replace_due(self) -> None:
-        """Steps 3 to 5."""
-        state = self.state
-        eligible = state["age"] > self.rule.maturity_threshold
-        expected = self.rule.replacement_rate * eligible.sum(dim=1).double()
-        if self.rule.replacement == "accumulate":
+        Args:
+            layer: which layer's.
+            features: hidden layer name to activations [members, examples, features].
+        """
+        self._observe(layer, layer.features(features))
+        state = self._state[layer.name]
+        eligible = state["age"] > self.maturity_threshold
+        expected = self.replacement_rate * eligible.sum(dim=1).double()
+        if self.replacement == "accumulate":
             state["due"] += expected
         else:
-            chances = expected.clamp(max=1.0).cpu()
             for member, generator in enumerate(self.members.generators):
-                state["due"][member] = torch.bernoulli(chances[member], generator=generator)
+                number = float(expected[member])
+                chance = torch.tensor(min(number, 1.0), dtype=torch.float64)
+                drawn = torch.bernoulli(chance, generator=generator)
+                state["due"][member] = int(number) if number >= 1 else drawn
         if not bool((state["due"] >= 1).any()):
             return
-        ranked = (state["utility"] / self._correction()).masked_fill(~eligible, torch.inf)
-        mean = self._mean_activation()
+        ranked = (state["utility"] / _correction(state)).masked_fill(~eligible, torch.inf)
         for member in torch.nonzero(state["due"] >= 1).flatten().tolist():
             number = min(int(state["due"][member]), int(eligible[member].sum()))
-            units = torch.topk(ranked[member], number, largest=False).indices
-            self._replace(member, units, mean[member])
+            yield member, torch.topk(ranked[member], number, largest=False).indices
             state["due"][member] -= number
             state["replaced"][member] += number
 
-    def _replace(self, member: int, units: Tensor, mean: Tensor) -> None:
-        """Start units of one member anew; `mean` is its h_hat, [copies, units]."""
-        members, layer = self.members, self.layer
-        size = self.w_in.shape[1]
-        columns = torch.cat([units + copy * size for copy in range(layer.copies)])
-        if self.rule.transfer_bias:
-            bias = members.parameters[f"{layer.outgoing}.bias"][member]
-            bias += self.w_out[member][:, columns] @ mean.flatten()[columns]
-        fresh = members.fresh(f"{layer.incoming}.weight", member)
-        self.w_in[member, units] = fresh[units]
-        self.w_out[member, :, columns] = 0.0
-        members.parameters[f"{layer.incoming}.bias"][member, units] = 0.0
-        if layer.norm:
-            members.parameters[f"{layer.norm}.weight"][member, units] = 1.0
-            members.parameters[f"{layer.norm}.bias"][member, units] = 0.0
-        self.state["utility"][member, units] = 0.0
-        self.state["age"][member, units] = 0.0
-        self.state["power"][member, units] = 1.0
-        self.state["mean"][member, :, units] = 0.0
-        if self.rule.reset_optimizer:
-            self._reset_optimizer(member, units, columns)
+    def renew(self, layer: Units, member: int, units: Tensor) -> None:
+        """Step 5."""
+        state = self._state[layer.name]
+        if self.transfer_bias:
+            layer.hand_over(member, units, _mean_activation(state)[member])
+        super().renew(layer, member, units)
+        state["utility"][member, units] = 0.0
+        state["age"][member, units] = 0.0
+        state["power"][member, units] = 1.0
+        state["mean"][member, :, units] = 0.0
 
-    def _reset_optimizer(self, member: int, units: Tensor, columns: Tensor) -> None:
-        for module in (self.layer.incoming, self.layer.norm):
-            for part in ("weight", "bias") if module else ():
-                self.members.reset_state(f"{module}.{part}", member, (units,))
-        outgoing = f"{self.layer.outgoing}.weight"
-        self.members.reset_state(outgoing, member, (slice(None), columns))
+    def state_dict(self) -> dict[str, Any]:
+        """Per hidden layer: utility, age, mean activation, replacements due and done."""
+        return {name: dict(state) for name, state in self._state.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        for name, own in self._state.items():
+            for key, value in state[name].items():
+                own[key].copy_(value)
+
+
+def _correction(state: Mapping[str, Tensor]) -> Tensor:
+    """1 - eta^age, [members, units]."""
+    return (1 - state["power"]).float()
+
+
+def _mean_activation(state: Mapping[str, Tensor]) -> Tensor:
+    """h_hat, [members, copies, units]."""
+    return state["mean"] / _correction(state).unsqueeze(1)

@@ -13,12 +13,30 @@ from clrl.agents.networks import HiddenLayer, Network
 
 Index = tuple[Any, ...]
 
+Put = Callable[[Tensor, float], None]
+"""Sets some elements of a tensor, the same of every tensor of a shape, to a number."""
+
 
 def state_tensors(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Iterator[Tensor]:
     """A parameter's optimizer state: each tensor that has an entry an element."""
     for value in optimizer.state[parameter].values():
         if isinstance(value, Tensor) and value.shape == parameter.shape:
             yield value
+
+
+def start_state_anew(
+    optimizer: torch.optim.Optimizer, parameter: Tensor, member: int, put: Put
+) -> None:
+    """Make an optimizer's state of some elements that of elements that it has never stepped.
+
+    Tensors of the parameter's shape go to 0. An optimizer that has more to do for that has a
+    method ``started_anew(parameter, member, put)``.
+    """
+    for value in state_tensors(optimizer, parameter):
+        put(value, 0.0)
+    started_anew = getattr(optimizer, "started_anew", None)
+    if started_anew is not None:
+        started_anew(parameter, member, put)
 
 
 @dataclass(frozen=True)
@@ -29,16 +47,18 @@ class Members:
         parameters: name to a view [members, *shape]; edited in place, never replaced.
         tensors: the same numbers in as few tensors [members, ...] as there are (a
             population's lie in one), for what is done to all parameters alike.
+        gradients: what gives the gradients of the last step: name to [members, *shape], in place.
         generators: each member's own source of randomness, on the CPU whatever the device.
         network: a network of the members' kind, for its declaration and initialiser; its
             own parameter values mean nothing.
         optimizer: the base optimizer.
-        reset_state: sets the optimizer's state to 0 for some elements of one member's
+        reset_state: makes the optimizer's state new for some elements of one member's
             parameter: takes the parameter's name, the member and an index into the shape.
     """
 
     parameters: Mapping[str, Tensor]
     tensors: Sequence[Tensor]
+    gradients: Callable[[], Mapping[str, Tensor]]
     generators: Sequence[torch.Generator]
     network: Network
     optimizer: torch.optim.Optimizer
@@ -54,6 +74,11 @@ class Members:
         drawn = self.network.fresh(name, self.generators[member])
         return drawn.to(self.parameters[name].device)
 
+    def start_anew(self, name: str, member: int) -> None:
+        """Draw one member's parameter anew, whole, and make the optimizer's state of it new."""
+        self.parameters[name][member] = self.fresh(name, member)
+        self.reset_state(name, member, (...,))
+
     @property
     def lr(self) -> float:
         """The base optimizer's current step size."""
@@ -67,11 +92,21 @@ class Members:
         parameters = dict(network.named_parameters())
 
         def reset_state(name: str, member: int, index: Index) -> None:
-            for value in state_tensors(optimizer, parameters[name]):
-                value[index] = 0.0
+            def put(value: Tensor, number: float) -> None:
+                value[index] = number
+
+            start_state_anew(optimizer, parameters[name], member, put)
+
+        def gradients() -> dict[str, Tensor]:
+            return {
+                name: value.grad.unsqueeze(0)
+                for name, value in parameters.items()
+                if value.grad is not None
+            }
 
         views = {name: value.detach().unsqueeze(0) for name, value in parameters.items()}
-        return cls(views, list(views.values()), [generator], network, optimizer, reset_state)
+        own = [generator]
+        return cls(views, list(views.values()), gradients, own, network, optimizer, reset_state)
 
 
 class Flat:

@@ -14,7 +14,8 @@ from torch import Tensor
 from clrl.agents.device import CPU
 from clrl.agents.networks import Network
 from clrl.agents.optim.base import AddOn, Chain
-from clrl.agents.optim.members import Flat, Index, Members, state_tensors
+from clrl.agents.optim.elementwise import ElementwiseAdam, ElementwiseAdamW
+from clrl.agents.optim.members import Flat, Index, Members, start_state_anew
 from clrl.errors import UsageError
 
 
@@ -37,9 +38,26 @@ class UpdateRule:
         """Whether an add-on reads hidden activations."""
         return any(getattr(addon, "needs_features", False) for addon, _ in self.addons)
 
+    @property
+    def needs_changes(self) -> bool:
+        """Whether an add-on is to be told of changes of task."""
+        return any(getattr(addon, "needs_changes", False) for addon, _ in self.addons)
+
+    @property
+    def resets_units(self) -> bool:
+        """Whether an add-on starts weights anew, and the base's state of them."""
+        return any(getattr(addon, "resets_units", False) for addon, _ in self.addons)
+
 
 # torch's single-pass kernels for these: one sweep over memory a step instead of several.
 _FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+
+# What stands in for these where weights start anew, and the options that it has.
+_BY_ELEMENT: dict[Any, Callable[..., torch.optim.Optimizer]] = {
+    torch.optim.Adam: ElementwiseAdam,
+    torch.optim.AdamW: ElementwiseAdamW,
+}
+_ITS_OPTIONS = {"lr", "betas", "eps", "weight_decay"}
 
 
 def make_base(
@@ -51,8 +69,13 @@ def make_base(
     each, and reads ``members`` and ``width`` of its parameter groups; what its ``state_dict`` has
     besides torch's entries is lists with an entry a member. Another base whose
     constructor has a parameter ``generator`` is given its only member's.
+
+    torch's Adam and AdamW count their steps once a tensor. Under an add-on that starts weights
+    anew they are those of `clrl.agents.optim.elementwise`, which count by element.
     """
     options = dict(rule.options)
+    if rule.resets_units and rule.base in _BY_ELEMENT and options.keys() <= _ITS_OPTIONS:
+        return _BY_ELEMENT[rule.base](params, **options)
     if rule.base in _FUSED and not (options.get("foreach") or options.get("fused")):
         options["fused"] = True
     elif getattr(rule.base, "stacks_members", False):
@@ -99,10 +122,17 @@ class StackedOptimizer(Chain):
             base = make_base(rule, [group], generators)
 
             def reset_state(name: str, member: int, index: Index) -> None:
-                for value in state_tensors(base, rows):
-                    flat.view(value, name)[member, *index] = 0.0
+                def put(value: Tensor, number: float) -> None:
+                    flat.view(value, name)[member, *index] = number
 
-        members = Members(flat.views(rows), [rows], generators, network, base, reset_state)
+                start_state_anew(base, rows, member, put)
+
+        def gradients() -> Mapping[str, Tensor]:
+            assert rows.grad is not None
+            return flat.views(rows.grad)
+
+        views = flat.views(rows)
+        members = Members(views, [rows], gradients, generators, network, base, reset_state)
         addons = [addon(members, **options) for addon, options in rule.addons]
         super().__init__(base, addons, features, generators)
         self._rows = rows
@@ -222,8 +252,10 @@ class _Apart(torch.optim.Optimizer):
                 self._global[i] = torch.get_rng_state()
 
     def reset_state(self, name: str, member: int, index: Index) -> None:
-        for value in state_tensors(self._optimizers[member], self._parameters[member][name]):
-            value[index] = 0.0
+        def put(value: Tensor, number: float) -> None:
+            value[index] = number
+
+        start_state_anew(self._optimizers[member], self._parameters[member][name], 0, put)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -99,5 +99,6 @@ def _placed(layer: HiddenLayer, part: str) -> HiddenLayer:
         incoming=f"parts.{part}.{layer.incoming}",
         activation=f"parts.{part}.{layer.activation}",
         outgoing=f"parts.{part}.{layer.outgoing}",
+        also_outgoing=tuple(f"parts.{part}.{path}" for path in layer.also_outgoing),
         norm=layer.norm and f"parts.{part}.{layer.norm}",
     )

@@ -275,7 +275,9 @@ class PPO:
         rollout = self.rollout(envs, watch)
         self._keep(rollout)
         if (self._tasks != tasks).any():
-            self.consolidation.end_task(np.flatnonzero(self._tasks != tasks).tolist())
+            changed = np.flatnonzero(self._tasks != tasks).tolist()
+            self.consolidation.end_task(changed)
+            self.population.change(changed)
             over(tasks)
         values = self.update(rollout)
         if self.consolidation.methods:

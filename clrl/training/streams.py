@@ -182,7 +182,7 @@ class Training(Loop):
         if over or end:
             values |= {f"task/{key}": value for key, value in self._task.means().items()}
             values["task/index"] = torch.full((len(self.seeds),), float(index))
-            if self.config.consolidation:
+            if self.config.consolidation or getattr(self.agent.population, "needs_changes", False):
                 self.agent.end_task()
             values |= self._retention.after(index)
         if over and not end:

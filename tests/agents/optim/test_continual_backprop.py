@@ -184,7 +184,7 @@ def test_rank_is_by_the_corrected_utility() -> None:
     )
 
 
-def test_probabilistic_replacement_is_one_unit_at_most_with_probability_rate_times_number() -> None:
+def test_probabilistic_replacement_below_one_is_a_chance_of_one() -> None:
     """rho = 0.1, three eligible units: 0.3 a step; five standard errors of 600 are 0.094."""
     _, rule = by_hand(
         replacement_rate=0.1, maturity_threshold=0, replacement="probabilistic", decay_rate=0.5
@@ -198,11 +198,14 @@ def test_probabilistic_replacement_is_one_unit_at_most_with_probability_rate_tim
     assert sum(jumps) / 600 == pytest.approx(0.3, abs=0.094)
 
 
-def test_probabilistic_replacement_beyond_one_is_one() -> None:
-    _, rule = by_hand(replacement_rate=0.9, maturity_threshold=0, replacement="probabilistic")
-    for count in (1, 2, 3):
+@pytest.mark.parametrize(("rate", "number"), [(0.4, 1), (0.66, 1), (0.9, 2), (1.0, 3)])
+def test_probabilistic_replacement_from_one_on_is_the_whole_part(rate: float, number: int) -> None:
+    """int(rate * eligible), as in the official code; the rest is dropped, not drawn."""
+    _, rule = by_hand(replacement_rate=rate, maturity_threshold=0, replacement="probabilistic")
+    for steps in range(1, 9):
         observe(rule, [1.0, 2.0, 3.0])
-        assert state(rule, "replaced").item() == count
+        assert state(rule, "replaced").item() == number * steps
+        assert state(rule, "due").item() == 0
 
 
 # What a replacement does
@@ -397,6 +400,7 @@ def test_state_of_stacked_learners_is_reset_for_the_right_member(
     assert age[0].tolist() == [4] * 6
     unit = int((age[1] == 0).nonzero())
     (state,) = chunk.optimizer.base.state.values()
+    since = state.pop("since", None)
     moments = [v for v in state.values() if isinstance(v, Tensor) and v.shape == members.rows.shape]
     assert moments
     for moment in moments:
@@ -406,6 +410,8 @@ def test_state_of_stacked_learners_is_reset_for_the_right_member(
         expected[24 + unit] = True
         expected[[30 + unit, 36 + unit]] = True
         gone = moment[1, :44] == 0
+        if since is not None:
+            assert torch.equal(since[1, :44], 4.0 * expected) and not since[0].any()
         assert (gone | ~expected).all()
         alive = members.gradients[1, :44] != 0  # ReLU leaves some weights without gradient
         assert not (gone & alive & ~expected).any()

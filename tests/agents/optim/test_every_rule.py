@@ -14,7 +14,7 @@ from clrl.agents.networks import MLP
 from clrl.agents.optim.adaupgd import AdaUPGD
 from clrl.agents.optim.base import compose
 from clrl.agents.optim.continual_backprop import ContinualBackprop
-from clrl.agents.optim.rule import UpdateRule, mixes_members
+from clrl.agents.optim.rule import UpdateRule, make_base, mixes_members
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
 from clrl.agents.optim.upgd import UPGD
@@ -78,6 +78,8 @@ RULES = {
     "cbp, probabilistic": sgd(cbp(replacement="probabilistic")),
     "cbp, no transfer": sgd(cbp(transfer_bias=False)),
     "adam cbp": adam(cbp()),
+    "adamw cbp": UpdateRule(torch.optim.AdamW, {"lr": 0.01, "weight_decay": 0.1}, [cbp()]),
+    "adam cbp, L2": adam(cbp(), weight_decay=0.01),
     "adam cbp, no reset": adam(cbp(reset_optimizer=False)),
     "upgd cbp s&p": UpdateRule(upgd().base, upgd().options, [cbp(), sp(noise_scale=1e-3)]),
     "adaupgd cbp": UpdateRule(adaupgd().base, adaupgd().options, [cbp()]),
@@ -120,8 +122,7 @@ class Plain:
         rule = RULES[name]
         self.generator = seeded(noise_seed)
         self.network = mlp(seed)
-        own = {"generator": self.generator} if rule.base in (UPGD, AdaUPGD) else {}
-        self.optimizer = rule.base(self.network.parameters(), **rule.options, **own)
+        self.optimizer = make_base(rule, list(self.network.parameters()), [self.generator])
         if rule.addons:
             makers: list[Callable[[Any], Any]] = [
                 lambda members, make=make, options=options: make(members, **options)
