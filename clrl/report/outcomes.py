@@ -87,7 +87,7 @@ def loss_of_plasticity(
 
 
 def levels_before(steps: ArrayLike, values: ArrayLike, changes: ArrayLike) -> Array:
-    """Performance before each change: that of the last window before it.
+    """Performance before each change: the mean of the last third of the windows of its task.
 
     Args:
         steps: ``(points,)``, where each window ended.
@@ -97,18 +97,18 @@ def levels_before(steps: ArrayLike, values: ArrayLike, changes: ArrayLike) -> Ar
     Returns:
         ``(changes,)``; nan where there is nothing before the change.
     """
-    ends, means = np.asarray(steps, np.float64), np.asarray(values, np.float64)
-    kept = np.isfinite(means)
-    last = np.searchsorted(ends[kept], np.asarray(changes, np.float64), side="right") - 1
-    return np.where(last >= 0, np.append(means[kept], np.nan)[last], np.nan)
+    before = [means for _, means in _by_task(steps, values, changes)][:-1]
+    return np.array([means[-_third(means) :].mean() if len(means) else np.nan for means in before])
 
 
 def bests_since(
     steps: ArrayLike, values: ArrayLike, changes: ArrayLike, higher_is_better: bool = True
 ) -> tuple[Array, Array]:
-    """The windows that are better than all before them since the last change.
+    """The windows from which on a task goes better than from any window of it before.
 
-    They are all that `recovery_times` needs of a curve, and few.
+    What counts is the mean from a window to the end of its task, so that a single good one makes no
+    difference; windows of the last third are too late. Those returned are all that
+    `recovery_times` needs of a curve, and few.
 
     Args:
         steps: ``(points,)``, where each window ended.
@@ -117,18 +117,32 @@ def bests_since(
         higher_is_better: False for losses.
 
     Returns:
-        Their steps and values, ``(bests,)`` each.
+        Their steps, and the means from there on, ``(bests,)`` each.
     """
+    sign = 1 if higher_is_better else -1
+    found = []
+    for ends, means in _by_task(steps, values, changes):
+        if len(ends):
+            rest = np.cumsum(means[::-1])[::-1] / np.arange(len(means), 0, -1)
+            rest = rest[: len(rest) - _third(means) + 1]
+            highest = np.maximum.accumulate(sign * rest)
+            best = np.append(True, highest[1:] > highest[:-1])
+            found.append(np.stack([ends[: len(rest)][best], rest[best]]))
+    both = np.concatenate(found, axis=1) if found else np.empty((2, 0))
+    return both[0], both[1]
+
+
+def _by_task(steps: ArrayLike, values: ArrayLike, changes: ArrayLike) -> list[tuple[Array, Array]]:
+    """The finite windows of each task, ``changes + 1`` of them: where they end, their means."""
     ends, means = np.asarray(steps, np.float64), np.asarray(values, np.float64)
     kept = np.isfinite(means)
     ends, means = ends[kept], means[kept]
-    turned = means if higher_is_better else -means
-    task = np.searchsorted(np.asarray(changes, np.float64), ends, side="left")
-    best = np.ones(len(ends), bool)
-    for part in np.split(np.arange(len(ends)), np.flatnonzero(np.diff(task)) + 1):
-        before = np.maximum.accumulate(turned[part])[:-1]
-        best[part[1:]] = turned[part[1:]] > before
-    return ends[best], means[best]
+    at = np.searchsorted(ends, np.asarray(changes, np.float64), side="right")
+    return list(zip(np.split(ends, at), np.split(means, at), strict=True))
+
+
+def _third(means: Array) -> int:
+    return -(-len(means) // 3)
 
 
 def recovery_times(
@@ -139,15 +153,16 @@ def recovery_times(
     share: float = 0.9,
     higher_is_better: bool = True,
 ) -> Array:
-    """Steps after each change until performance is back to a share of a level.
+    """Steps after each change until performance is back to a share of a level, and stays there.
 
-    It is back at the end of the first later window with a value of at least ``share`` times the
-    level. For levels below 0, and for losses, the same distance ``(1 - share) * abs(level)`` on
-    the worse side is allowed. The resolution is that of the windows.
+    It is back at the end of the first window from which on the mean to the end of the task is at
+    least ``share`` times the level. For levels below 0, and for losses, the same distance
+    ``(1 - share) * abs(level)`` on the worse side is allowed. The resolution is that of the
+    windows.
 
     Args:
-        steps: ``(points,)``, where each window ended.
-        values: ``(points,)``, each window's mean.
+        steps: ``(bests,)``, of `bests_since`.
+        values: ``(bests,)``, of `bests_since`.
         changes: ``(changes,)``, the steps at which the task changed, increasing.
         levels: ``(changes,)``, what there is to come back to, nan for nothing.
         share: of the level, in (0, 1].

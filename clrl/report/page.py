@@ -194,9 +194,10 @@ def detail_table(study: Study, look: dict[str, drawing.Style]) -> Table:
         ["median", "interquartile mean", "area under task curve", "recovered, %",
          "in the worst seed", "steps to recover"],
         rows,
-        "Median and interquartile mean are of the whole run. Recovery: a window after a change is "
-        "back to 90% of the best level so far that the method's seeds had on average before a "
-        "change, before the next change comes; the resolution is one logging window.",
+        "Median and interquartile mean are of the whole run. Recovery: from a window after a "
+        "change to the end of the task, performance is on average at 90% of the best level so far "
+        "that the method's seeds had on average before a change; windows of a task's last third "
+        "are too late. The resolution is one logging window.",
     )  # fmt: skip
 
 

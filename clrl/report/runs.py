@@ -110,7 +110,8 @@ class Run:
         tasks: performance on each task, by its index.
         changes: the steps at which a task ended and the next began.
         levels: performance before each change.
-        bests: steps and values of the windows better than all before them since a change.
+        bests: the windows from which on a task went better than before; see
+            `clrl.report.outcomes.bests_since`.
         early: performance by steps since the change, mean over the first fifth of tasks.
         late: the same over the last fifth.
         within: steps since the change of the points of ``early`` and ``late``.

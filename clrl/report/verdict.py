@@ -216,9 +216,9 @@ def _recovery(study: Study, counted: list[Method]) -> list[str]:
     if not parts:
         return []
     return [
-        "Recovery (back at 90% of the best level so far that the method's seeds had on average "
-        f"before a change, before the next change comes) after at least {100 * OFTEN:.0f}% of "
-        f"changes: {_clauses(parts)}."
+        "Recovery (back for the rest of a task at 90% of the best level so far that the method's "
+        f"seeds had on average before a change) after at least {100 * OFTEN:.0f}% of changes: "
+        f"{_clauses(parts)}."
     ]
 
 

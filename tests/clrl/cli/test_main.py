@@ -309,7 +309,7 @@ def test_run_twice_then_list_the_results(tmp_path: Path) -> None:
     words += ["--log-every", "20", "--seeds", "0-1"]
     first = call(*words, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    assert "online" in first.stdout
+    assert "whole-run" in first.stdout
     assert "clrl tensorboard runs/permuted-digits" in first.stdout
     folder = tmp_path / "runs" / "permuted-digits" / "permuted-digits" / "sgd"
     for seed in (0, 1):

@@ -53,24 +53,23 @@ STEPS = [10, 20, 30, 40, 50, 60]
     [
         # Before the change at 20: 1.0. Back to 0.9 at 40, 20 steps after; from 1.0 at 50: never.
         ([0.5, 1.0, 0.2, 0.9, 1.0, 0.3], True, [20.0, np.inf]),
-        # A first window above the level counts: 10 steps. Then 0.95 is enough for 0.9 of 1.
-        ([0.5, 1.0, 1.1, 0.2, 1.0, 0.95], True, [10.0, 10.0]),
+        # A first window above the level does not count, since the next is not. Then 0.95 is enough.
+        ([0.5, 1.0, 1.1, 0.2, 1.0, 0.95], True, [30.0, 10.0]),
         # Returns below 0: -100 allows down to -110.
         ([-50, -100, -300, -110, -100, -111], True, [20.0, np.inf]),
         # Losses: 1.0 allows up to 1.1.
         ([2.0, 1.0, 3.0, 1.1, 1.0, 1.1], False, [20.0, 10.0]),
         # A window without a value is left out.
-        ([0.5, 1.0, NAN, 1.0, 0.4, NAN], True, [20.0, NAN]),
+        ([0.5, 1.0, NAN, 1.0, 0.95, NAN], True, [20.0, NAN]),
+        # On average from there on: 0.7 is not enough.
+        ([0.5, 1.0, NAN, 1.0, 0.4, 0.4], True, [np.inf, 10.0]),
     ],
 )
 def test_recovery_by_hand(values, higher, times) -> None:
     levels = levels_before(STEPS, values, [20, 50])
-    found = recovery_times(STEPS, values, [20, 50], levels, higher_is_better=higher)
-    assert found == pytest.approx(times, nan_ok=True)
-    # The windows that are new bests are all that it takes.
     bests = bests_since(STEPS, values, [20, 50], higher)
-    again = recovery_times(*bests, [20, 50], levels, higher_is_better=higher)
-    assert again == pytest.approx(times, nan_ok=True)
+    found = recovery_times(*bests, [20, 50], levels, higher_is_better=higher)
+    assert found == pytest.approx(times, nan_ok=True)
 
 
 def test_recovery_without_anything_before() -> None:
@@ -79,12 +78,19 @@ def test_recovery_without_anything_before() -> None:
     assert len(recovery_times(STEPS, STEPS, [], [])) == 0
 
 
-def test_windows_better_than_all_before_them_since_a_change() -> None:
-    steps, values = bests_since(STEPS, [1.0, 3.0, 2.0, 2.0, 4.0, 1.0], [20, 50])
-    assert (steps.tolist(), values.tolist()) == ([10, 20, 30, 50, 60], [1, 3, 2, 4, 1])
-    assert bests_since(STEPS, [3.0, 2.0, NAN, 2.0, 4.0, 1.0], [20], False)[0].tolist() == [
-        10, 20, 40, 60,
-    ]  # fmt: skip
+def test_one_good_window_at_the_end_is_no_recovery() -> None:
+    # Fifteen windows: a third is five, and the last window alone is too late.
+    steps = np.arange(1.0, 31.0)
+    values = [1.0] * 15 + [0.1] * 14 + [1.0]
+    (level,) = levels_before(steps, values, [15])
+    assert level == 1.0
+    ends, means = bests_since(steps, values, [15])
+    assert ends.max() == 26 and means[-1] == pytest.approx((4 * 0.1 + 1.0) / 5)
+    assert recovery_times(ends, means, [15], [level]).tolist() == [np.inf]
+    back = [1.0] * 15 + [0.1] * 5 + [1.0] * 10
+    # From the fourth low window on: (0.2 + 10) / 12 is short of 0.9, (0.1 + 10) / 11 is not.
+    found = recovery_times(*bests_since(steps, back, [15]), [15], [level])
+    assert found.tolist() == [5.0]
 
 
 def test_plasticity_gap_by_hand() -> None:
