@@ -8,7 +8,7 @@ The Python interface is here, and loads what it needs when it is used:
     runs.curve("online/return")
 
 Environments are in `clrl.envs`, learners in `clrl.agents`, update rules in `clrl.optim`, networks
-in `clrl.networks`, metrics in `clrl.metrics`.
+in `clrl.networks`, metrics in `clrl.metrics`, and checks of plug-ins in `clrl.testing`.
 """
 
 import importlib
@@ -46,7 +46,7 @@ _HOMES = {
     "run": "runs",
     "suite": "runs",
 }
-_FACES = ("agents", "envs", "metrics", "networks", "optim")
+_FACES = ("agents", "envs", "metrics", "networks", "optim", "testing")
 
 
 def __getattr__(name: str) -> Any:

@@ -50,17 +50,10 @@ class Entry:
         return import_target(self.target, self.name)
 
     def options_type(self) -> type:
-        """The frozen dataclass that describes the options.
-
-        A plug-in has it as its attribute ``Options``; without that, its own signature says.
-        """
+        """The frozen dataclass that describes the options; see `options_type_of`."""
         if self.options:
             return typing.cast(type, import_target(self.options, self.name))
-        target = self.load()
-        own = getattr(target, "Options", None)
-        if isinstance(own, type) and dataclasses.is_dataclass(own):
-            return own
-        return options_from_signature(target)
+        return options_type_of(self.load())
 
 
 _REFUSED: ContextVar[str] = ContextVar("_REFUSED", default="")
@@ -156,6 +149,18 @@ def import_target(target: str, name: str) -> Any:
             raise UsageError(f"{name!r}: module {module_name!r} has no {attribute!r}")
         found = getattr(found, part)
     return found
+
+
+def options_type_of(target: Callable[..., Any]) -> type:
+    """The dataclass that describes a plug-in's options.
+
+    It is the plug-in's attribute ``Options``, or the plug-in itself where that is a dataclass (a
+    control benchmark); without either, its own signature says.
+    """
+    for own in (getattr(target, "Options", None), target):
+        if isinstance(own, type) and dataclasses.is_dataclass(own):
+            return own
+    return options_from_signature(target)
 
 
 _PLAIN = (bool, int, float, str)

@@ -34,6 +34,7 @@ from clrl.envs.changes import (
     ShiftReward,
     SwitchTask,
 )
+from clrl.envs.control import Benchmark
 from clrl.envs.episode_log import EpisodeLog
 from clrl.envs.nonstationary import NonStationary, NonStationaryVector
 from clrl.envs.registration import register
@@ -64,6 +65,7 @@ from clrl.seeding import derived_seed, numpy_generator, seed_sequence
 
 __all__ = [
     "AtSteps",
+    "Benchmark",
     "Choice",
     "Continuously",
     "Cycle",

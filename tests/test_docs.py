@@ -56,6 +56,14 @@ def test_python_page_runs_from_top_to_bottom(
     assert (tmp_path / "runs" / "q" / "suite.yaml").is_file()
 
 
+def test_testing_page_checks_an_optimizer(tmp_path: Path) -> None:
+    source = blocks((ROOT / "docs" / "testing.md").read_text())
+    (tmp_path / "check_mine.py").write_text(source)
+    words = [sys.executable, "check_mine.py"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "members independent" in done.stdout and "stacked" in done.stdout
+
+
 def test_pages_import_from_faces_alone() -> None:
     faces = {"agents", "envs", "metrics", "networks", "optim", "testing"}
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-FACES = ("clrl", "clrl.agents", "clrl.envs", "clrl.metrics", "clrl.networks", "clrl.optim")
+FACES = (
+    "clrl",
+    "clrl.agents",
+    "clrl.envs",
+    "clrl.metrics",
+    "clrl.networks",
+    "clrl.optim",
+    "clrl.testing",
+)
 
 
 @pytest.mark.parametrize("face", FACES)
@@ -24,7 +32,7 @@ def test_a_face_has_what_it_says(face: str) -> None:
         module.nothing_of_the_kind  # noqa: B018
 
 
-@pytest.mark.parametrize("face", ["clrl", "clrl.agents", "clrl.metrics"])
+@pytest.mark.parametrize("face", ["clrl", "clrl.agents", "clrl.metrics", "clrl.testing"])
 def test_type_checkers_see_what_is_loaded_late(face: str) -> None:
     """The imports for them, the names of ``__all__`` and what is loaded are the same things."""
     module = importlib.import_module(face)
@@ -47,7 +55,10 @@ def test_type_checkers_see_what_is_loaded_late(face: str) -> None:
     ("use", "loads_torch"),
     [
         ("None", False),
-        ("clrl.run, clrl.suite, clrl.load, clrl.envs, clrl.agents, clrl.metrics", False),
+        (
+            "clrl.run, clrl.suite, clrl.load, clrl.envs, clrl.agents, clrl.metrics, clrl.testing",
+            False,
+        ),
         ("clrl.metrics.forgetting, clrl.agents.PPOOptions", False),
         ("clrl.optim.UPGD, clrl.networks.MLP, clrl.agents.PPO, clrl.metrics.srank", True),
     ],

@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": {*LAUNCH, "launch", "report", "suites"},
     "report": {"metrics", "settings", "storage"},
     "bench": {*LAUNCH, "launch"},
+    "testing": LAUNCH,  # and nothing imports it
     "cli": {*LAUNCH, "bench", "launch", "report", "suites"},
     "__main__": {"cli"},
 }

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from clrl.errors import UsageError
+from clrl.errors import UsageError, shown
 from clrl.metrics.table import METRICS
 from clrl.registry import Entry
 
@@ -65,13 +65,17 @@ def load_metrics(entries: Iterable[Entry] = METRICS) -> list[Metric]:
     Raises:
         UsageError: a metric cannot be imported, or asks for something that is not measured.
     """
-    return [_metric(entry) for entry in entries]
+    return [defined(entry.name, entry.load()) for entry in entries]
 
 
-def _metric(entry: Entry) -> Metric:
-    function = entry.load()
+def defined(name: str, function: Any) -> Metric:
+    """A function as a metric of a name, with what it is defined on.
+
+    Raises:
+        UsageError: it is no function, or asks for something that is not measured.
+    """
     if not callable(function):
-        raise UsageError(f"metric {entry.name!r}: {entry.target} is not a function")
+        raise UsageError(f"metric {name!r}: {shown(function)} is not a function")
     required, optional = set(), set()
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -82,14 +86,14 @@ def _metric(entry: Entry) -> Metric:
             optional.add(parameter.name)
     if required.issubset(INPUTS) and not any(required <= together for together in _TOGETHER):
         raise UsageError(
-            f"metric {entry.name!r}: {' and '.join(sorted(required))} are not measured at the "
+            f"metric {name!r}: {' and '.join(sorted(required))} are not measured at the "
             "same time; expected inputs of one kind"
         )
     unknown = sorted(required.difference(INPUTS))
     if unknown or not required:
         problem = f"parameter {unknown[0]!r} is not measured" if unknown else "takes no inputs"
-        raise UsageError(f"metric {entry.name!r}: {problem}; expected some of {', '.join(INPUTS)}")
-    return Metric(entry.name, function, frozenset(required), frozenset(optional))
+        raise UsageError(f"metric {name!r}: {problem}; expected some of {', '.join(INPUTS)}")
+    return Metric(name, function, frozenset(required), frozenset(optional))
 
 
 def measure(metrics: Iterable[Metric], **inputs: Any) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ named.
 """
 
 from clrl.envs.control.base import Benchmark, Stationary
-from clrl.envs.control.making import BENCHMARKS, make, make_vector, vector_of
+from clrl.envs.control.making import BENCHMARKS, make, make_vector, single_of, vector_of
 from clrl.envs.control.observations import (
     OffsetAcrobot,
     OffsetCartPole,
@@ -52,5 +52,6 @@ __all__ = [
     "SwitchingCartPole",
     "make",
     "make_vector",
+    "single_of",
     "vector_of",
 ]

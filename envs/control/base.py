@@ -41,7 +41,7 @@ class Benchmark(abc.ABC):
             UsageError: one is not of its type or out of its range.
         """
         for name, declared in typing.get_type_hints(type(self), include_extras=True).items():
-            if typing.get_origin(declared) is not ClassVar:
+            if typing.get_origin(declared) is typing.Annotated:
                 _check_option(name, declared, getattr(self, name))
 
     @abc.abstractmethod

@@ -50,6 +50,8 @@ def vector_of(
     Raises:
         UsageError: there is no such environment, or an optional dependency is not installed.
     """
+    if isinstance(recipe, Benchmark) and BENCHMARKS.get(type(recipe).__name__) is not type(recipe):
+        return _vector(recipe, num_envs, worlds, None, render_mode, autoreset_mode, arrays)
     if isinstance(recipe, Benchmark):
         name, options = env_id(type(recipe).__name__), as_keywords(recipe)
         if arrays is not None:
@@ -140,6 +142,38 @@ def make_vector(
         UsageError: as for `make`, or `worlds` does not divide `num_envs`.
     """
     recipe = BENCHMARKS[benchmark](**options)
+    return _vector(
+        recipe,
+        num_envs,
+        worlds,
+        max_episode_steps,
+        render_mode,
+        autoreset_mode,
+        arrays,
+        reveal_task,
+        task_seed,
+    )
+
+
+def single_of(recipe: Benchmark, render_mode: str | None = None) -> Env:
+    """The environment of a benchmark that need not be of this package, with its time limit."""
+    change, schedule = recipe.change()
+    limit = gym.spec(recipe.base).max_episode_steps if recipe.base else None
+    return NonStationary(limited(recipe.make_base(render_mode), limit), change, schedule)
+
+
+def _vector(
+    recipe: Benchmark,
+    num_envs: int,
+    worlds: int,
+    max_episode_steps: int | None,
+    render_mode: str | None,
+    autoreset_mode: AutoresetMode | str,
+    arrays: Any,
+    reveal_task: bool = False,
+    task_seed: int | None = None,
+) -> NonStationaryVector:
+    """See `make_vector`."""
     change, schedule = recipe.change()
     if num_envs < 1:
         raise UsageError(f"num_envs: expected an integer >= 1, got {num_envs}")

@@ -401,46 +401,6 @@ def test_step_plasticity_of_a_diverged_loss(bad) -> None:
     assert step_plasticity(good, spoilt)[1].item() == 0.5
 
 
-@pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.parametrize("kind", ["plain", "transposed"])
-@pytest.mark.parametrize("metric", [*FEATURE_METRICS, *RANKS])
-def test_features_of_a_member_alone_and_among_five(metric, kind, one_thread) -> None:
-    features = random_features(5, kind)
-    together = of_features(metric, features)
-    assert together.shape == (5,) and together.dtype == torch.float64
-    for k in range(5):
-        assert torch.equal(of_features(metric, features[k : k + 1]), together[k : k + 1])
-        assert torch.equal(of_features(metric, features[k].clone()), together[k])
-
-
-@pytest.mark.parametrize("kind", ["plain", "views", "transposed views"])
-@pytest.mark.parametrize("metric", PARAMETER_METRICS)
-def test_parameters_of_a_member_alone_and_among_five(metric, kind, one_thread) -> None:
-    # Views of one buffer, as an engine with flat parameters has them: 61 x 45 and 61.
-    generator = torch.Generator().manual_seed(4)
-    buffer = torch.randn(5, 61 * 45 + 61, generator=generator)
-    buffer[buffer.abs() < 0.1] = 0
-
-    def tensors(rows: slice) -> list[torch.Tensor]:
-        flat = buffer[rows]
-        matrix, vector = flat[:, : 61 * 45].view(-1, 61, 45), flat[:, 61 * 45 :]
-        if kind == "plain":
-            return [matrix.clone(), vector.clone()]
-        return [matrix.mT if kind.startswith("transposed") else matrix, vector]
-
-    together = metric(tensors(slice(None)))
-    assert together.shape == (5,) and together.dtype == torch.float64
-    for k in range(5):
-        assert torch.equal(metric(tensors(slice(k, k + 1))), together[k : k + 1])
-
-
 @pytest.mark.parametrize("metric", [*FEATURE_METRICS, *RANKS])
 def test_any_leading_axes(metric) -> None:
     features = random_features(6, "plain")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 import re
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
 
-import clrl.envs
 from clrl.envs import benchmarks, control, registration
-from clrl.envs.nonstationary import NonStationary, NonStationaryVector
+from clrl.envs.nonstationary import NonStationary
 from clrl.errors import UsageError
 from clrl.registry import Entry
+from clrl.testing import check_environment
 
 DOCS = Path(__file__).parents[3] / "docs" / "environments.md"
 NAMES = sorted(control.BENCHMARKS)
@@ -65,25 +62,21 @@ def sampled_actions(env: gym.Env[Any, Any], n: int) -> list[Any]:
     return [env.action_space.sample() for _ in range(n)]
 
 
-def test_passes_gymnasiums_checker(name: str) -> None:
+def test_keeps_the_contract(name: str) -> None:
+    held = check_environment(control.BENCHMARKS[name], **SHORT[name])
+    for promise in (
+        "its state comes back in a new process",
+        "lanes of a learner share a world",
+        "the state of its lanes goes on alike",
+    ):
+        assert promise in held
+
+
+def test_a_hundred_steps_see_several_tasks(name: str) -> None:
     env = make(name)
-    with warnings.catch_warnings():
-        # The checker advises finite bounds, normalised actions and no wrapper: not errors.
-        advice = "infinity|symmetric|normalized|different from the unwrapped"
-        warnings.filterwarnings("ignore", message=f".*({advice}).*")
-        check_env(env, skip_render_check=True)
-
-
-def test_same_seed_and_actions_give_the_same(name: str) -> None:
-    first, second = make(name), make(name)
-    actions = sampled_actions(first, 150)
-    for seed in (3, 4):
-        start = [env.reset(seed=seed)[0].tolist() for env in (first, second)]
-        assert start[0] == start[1]
-        a, b = list(rollout(first, actions)), list(rollout(second, actions))
-        assert a == b
-    if name != "DriftingCartPole":
-        assert max(entry[-2] for entry in a) >= 2
+    env.reset(seed=4)
+    seen = list(rollout(env, sampled_actions(env, 150)))
+    assert (seen[-1][-2] >= 2) == (name != "DriftingCartPole")
 
 
 def test_another_seed_gives_another_sequence(name: str) -> None:
@@ -115,113 +108,6 @@ def test_the_task_can_be_revealed(name: str) -> None:
     revealing.reset(seed=1)
     for plain, told in zip(rollout(env, actions), rollout(revealing, actions), strict=True):
         assert told[0] == [*plain[0], plain[-2]]
-
-
-def test_vector_lanes_are_the_single_environment(name: str) -> None:
-    lanes = 3
-    envs = gym.make_vec(registration.env_id(name), num_envs=lanes, worlds=lanes, **SHORT[name])
-    assert isinstance(envs, NonStationaryVector)
-    singles = [make(name) for _ in range(lanes)]
-    seeds = [11, 5, 8]
-    observations, _ = envs.reset(seed=seeds)  # type: ignore[arg-type]
-    alone = [env.reset(seed=seed)[0] for env, seed in zip(singles, seeds, strict=True)]
-    np.testing.assert_allclose(observations, np.stack(alone), rtol=1e-5, atol=1e-6)
-    envs.action_space.seed(2)
-    ended = np.zeros(lanes, np.bool_)
-    for _ in range(120):
-        actions = envs.action_space.sample()
-        observations, rewards, terminated, truncated, info = envs.step(actions)
-        for lane, env in enumerate(singles):
-            if ended[lane]:
-                observation, one = env.reset()
-                assert rewards[lane] == 0
-            else:
-                observation, reward, term, trunc, one = env.step(actions[lane])
-                np.testing.assert_allclose(rewards[lane], reward, rtol=1e-5, atol=1e-5)
-                assert (terminated[lane], truncated[lane]) == (term, trunc)
-            np.testing.assert_allclose(observations[lane], observation, rtol=1e-4, atol=1e-4)
-            assert info["task"][lane] == one["task"]
-            assert info["task_changed"][lane] == one["task_changed"]
-        ended = terminated | truncated
-
-
-def test_lanes_of_one_world_share_the_sequence(name: str) -> None:
-    envs = gym.make_vec(registration.env_id(name), num_envs=4, worlds=2, **SHORT[name])
-    envs.reset(seed=0)
-    assert isinstance(envs, NonStationaryVector)
-    values = envs.value
-    np.testing.assert_array_equal(values[0], values[1])
-    np.testing.assert_array_equal(values[2], values[3])
-    for world in range(2):
-        alone = gym.make_vec(registration.env_id(name), num_envs=2, **SHORT[name])
-        alone.reset(seed=2 * world)
-        assert isinstance(alone, NonStationaryVector)
-        for planned, other in zip(envs.preview(3, world), alone.preview(3), strict=True):
-            np.testing.assert_array_equal(planned.value, other.value)
-
-
-RESTORE = """
-import json, sys
-import gymnasium as gym
-import clrl.envs
-from test_control import make, rollout
-
-with open(sys.argv[1]) as file:
-    saved = json.load(file)
-futures = {}
-for name, (state, actions) in saved.items():
-    env = make(name)
-    clrl.envs.load_state_dict(env, state)
-    space = env.action_space
-    actions = [space.dtype.type(a) if not space.shape else __import__("numpy").array(a, space.dtype)
-               for a in actions]
-    futures[name] = list(rollout(env, actions))
-json.dump(futures, sys.stdout)
-"""
-
-
-def test_a_saved_episode_goes_on_alike_in_a_new_process(tmp_path: Path) -> None:
-    saved, futures = {}, {}
-    for name in NAMES:
-        extra = control.BENCHMARKS[name].extra
-        if extra and importlib.util.find_spec({"box2d": "Box2D"}.get(extra, extra)) is None:
-            continue
-        env = make(name)
-        actions = sampled_actions(env, 160)
-        env.reset(seed=6)
-        list(rollout(env, actions[:57]))
-        saved[name] = [clrl.envs.state_dict(env), [np.asarray(a).tolist() for a in actions[57:]]]
-        futures[name] = list(rollout(env, actions[57:]))
-    (tmp_path / "saved.json").write_text(json.dumps(saved))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", RESTORE, str(tmp_path / "saved.json")],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    restored = json.loads(done.stdout)
-    assert restored.keys() == futures.keys()
-    for name, future in futures.items():
-        assert restored[name] == json.loads(json.dumps(future)), name
-
-
-def test_vector_state_goes_on_alike(name: str) -> None:
-    def made() -> Any:
-        return gym.make_vec(registration.env_id(name), num_envs=4, worlds=2, **SHORT[name])
-
-    envs = made()
-    envs.reset(seed=3)
-    envs.action_space.seed(1)
-    actions = [envs.action_space.sample() for _ in range(60)]
-    for action in actions[:25]:
-        envs.step(action)
-    state = json.loads(json.dumps(envs.state_dict()))
-    other = made()
-    other.load_state_dict(state)
-    for action in actions[25:]:
-        for a, b in zip(envs.step(action)[:4], other.step(action)[:4], strict=True):
-            np.testing.assert_array_equal(a, b)
 
 
 def test_every_class_is_registered_and_listed() -> None:

@@ -1,1 +1,1 @@
-"""An example of plug-ins for clrl: two optimizers and a stream."""
+"""Examples of plug-ins for clrl, a file a kind."""
