@@ -352,7 +352,8 @@ def carry_out(
             say(line)
         content = record.to_yaml(suite.to_dict())
         with claimed(out, content) as lock:
-            crew.hold(lock)
+            if lock is not None:
+                crew.hold(lock)
             # Once more, now that nobody else can be at work here.
             jobs = share_out(remaining(populations, out, force), workers, members)
             with shown(jobs, console) as progress:

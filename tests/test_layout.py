@@ -22,7 +22,7 @@ ROOMS = {"agents": "clrl.agents", "clrl": "clrl", "configs": "clrl.configs", "en
 
 # Whom each wing may import besides itself and the leaves. The chain is
 # cli -> {runs, suites} -> launch -> training -> {envs, agents, metrics, settings, storage}.
-LEAVES = {"errors", "options", "registry", "seeding", "version"}
+LEAVES = {"errors", "machine", "options", "registry", "seeding", "version"}
 THREE = {"agents", "envs", "metrics"}
 TRAINING = {*THREE, "settings", "storage"}
 LAUNCH = {*TRAINING, "training"}

@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from clrl import machine
 from clrl.bench.timing import add_time
 from clrl.envs.streams.data import mnist, mnist_files
 from clrl.launch import process
@@ -38,10 +39,10 @@ EXAMPLES = 5_000
 """Examples a member learns in one stretch of the engine: one task of the suite."""
 PLAIN_EXAMPLES = {"sgd": 3000, "adam": 1500, "upgd": 500}
 KEEP_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(process.MMAP_THRESHOLD),
-    "MALLOC_TRIM_THRESHOLD_": str(process.TRIM_THRESHOLD),
+    "MALLOC_MMAP_THRESHOLD_": str(machine.MMAP_THRESHOLD),
+    "MALLOC_TRIM_THRESHOLD_": str(machine.TRIM_THRESHOLD),
 }
-"""What `clrl.launch.process` sets for the engine, as glibc takes it from the environment."""
+"""What `clrl.machine` sets for the engine, as glibc takes it from the environment."""
 GOALS = {"upgd": 3.5, "sgd": 2.5, "adam": 2.0}
 
 # Sweeps over the weights that no implementation of the rule in separate passes avoids, in

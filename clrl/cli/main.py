@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 from annotated_types import Ge, Le
 
+from clrl import machine
 from clrl.cli import arguments
 from clrl.cli.play import PlayArguments, play
 from clrl.errors import StorageError, UsageError
@@ -354,14 +355,11 @@ def tensorboard_command(argv: list[str]) -> int:
         raise UsageError(f"{folder}: expected a folder with runs; there is no such folder")
     if next(folder.rglob(EVENTS + "*"), None) is None:
         raise UsageError(f"{folder}: expected a folder with runs; it holds no event files")
-    with socket.socket() as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind(("127.0.0.1", options.port))
-        except OSError as error:
-            raise UsageError(
-                f"--port {options.port}: {error.strerror}; choose another --port"
-            ) from error
+    try:
+        socket.create_server(("127.0.0.1", options.port)).close()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise UsageError(f"--port {options.port}: {reason}; choose another --port") from error
     from clrl.report import board
 
     try:
@@ -373,7 +371,7 @@ def tensorboard_command(argv: list[str]) -> int:
     print(f"{address}?{board.QUERY}#timeseries   (Ctrl-C ends it)")
     print(f"means over seeds: {address}#custom_scalars   settings: {address}#hparams", flush=True)
     command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(folder)]
-    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
+    machine.become([*command, "--host", "127.0.0.1", "--port", str(options.port)])
 
 
 def bits_command(argv: list[str]) -> int:

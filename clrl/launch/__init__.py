@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from clrl import machine
 from clrl.errors import UsageError
 from clrl.launch.crew import Crew
 from clrl.launch.options import LaunchOptions
@@ -36,7 +37,7 @@ def crew_of(options: LaunchOptions, out: Path) -> Crew[Any]:
         from clrl.launch.slurm import SlurmCrew
 
         return SlurmCrew(options.workers, out, options.slurm)
-    from clrl.launch.local import LocalCrew, default_workers
+    from clrl.launch.local import LocalCrew
 
     # A GPU takes populations whole.
-    return LocalCrew(options.workers or (1 if options.device == "cuda" else default_workers()))
+    return LocalCrew(options.workers or (1 if options.device == "cuda" else machine.cores()))

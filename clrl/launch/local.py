@@ -1,24 +1,23 @@
-"""Workers on this machine: processes, each of which forks one for every population."""
+"""Workers on this machine: processes, each of which trains one population after another."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from multiprocessing import connection
 from multiprocessing.reduction import send_handle
 from typing import Any, cast
 
+from clrl import machine
 from clrl.launch.crew import Gone
 from clrl.launch.worker import cause
 from clrl.storage.provenance import THREADS
-from clrl.training.attempt import STOPPING
 
 COMMAND = (sys.executable, "-P", "-m", "clrl.launch.worker")
 """What is started as a worker; the number of its connection is appended."""
@@ -37,17 +36,11 @@ class LocalWorker:
     """
 
     def __init__(self, command: Sequence[str]) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs, _signals_held():  # the child inherits that they are held
-            self.process = subprocess.Popen(
-                [*command, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env=os.environ | _THREADS,
-                stdin=subprocess.DEVNULL,
-            )
-        self.pipe = connection.Connection(ours.detach())
-        self._trainer = 0  # the process that it has forked for its population
-        self._asked = False
+        self.process, way = machine.start(command, os.environ | _THREADS)
+        self.pipe = connection.Connection(way.detach())
+        self._works = False
+        self._trainer: int | None = None  # what it has forked to do the work; else it works itself
+        self._asked = False  # for an end
 
     def send(self, request: tuple[Any, ...]) -> None:
         """See `clrl.launch.crew.Worker.send`."""
@@ -62,17 +55,20 @@ class LocalWorker:
             self.end()
             raise Gone(cause(self.process.returncode)) from None
         if kind == "pid":
-            self._trainer, self._asked = answer, False
+            self._works, self._trainer, self._asked = True, answer, False
             return []
         if kind != "progress" and kind != "remark":
-            self._trainer = 0
+            self._works = False
         return [(kind, answer)]
 
     def interrupt(self) -> None:
         """See `clrl.launch.crew.Worker.interrupt`."""
-        if self._trainer and not self._asked:
+        if self._works and not self._asked:
             self._asked = True
-            _kill(self._trainer, signal.SIGTERM)
+            if self._trainer is None:
+                self.send(("stop",))
+            else:
+                machine.tell(self._trainer, signal.SIGTERM)
 
     def hold(self, lock: int) -> None:
         """Have the worker and its children inherit the lock."""
@@ -83,13 +79,17 @@ class LocalWorker:
     def wait_for_trainer(self, seconds: float) -> None:
         """Wait until the population's process has ended, so many seconds at most."""
         deadline = time.monotonic() + seconds
-        while self._trainer and _exists(self._trainer) and time.monotonic() < deadline:
+        while self._works and time.monotonic() < deadline:
+            if self._trainer is not None and not machine.exists(self._trainer):
+                return
             time.sleep(0.05)
 
     def leave(self) -> None:
         """Ask for an end: of a population at once, of the worker when it has nothing to do."""
-        if self._trainer:
-            _kill(self._trainer, signal.SIGKILL)
+        if self._works and self._trainer is None:
+            self.process.kill()
+        elif self._works and self._trainer is not None:
+            machine.tell(self._trainer, signal.SIGKILL)
         self.pipe.close()
 
     def end(self, deadline: float | None = None) -> None:
@@ -152,30 +152,3 @@ class LocalCrew:
         self._lock = lock
         for worker in self._started:
             worker.hold(lock)
-
-
-def _exists(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _kill(process: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, number)
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def default_workers() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0))

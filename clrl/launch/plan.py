@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from clrl import machine
 from clrl.errors import UsageError
 from clrl.launch.jobs import Job
 from clrl.settings.config import RunConfig, config_hash, differences, to_dict
@@ -20,7 +19,7 @@ from clrl.storage.provenance import changes, provenance
 MARKER = "suite.yaml"
 """The file by which a folder is known as a suite's."""
 LOCK = ".lock"
-_MOMENT = 1.0  # seconds for which a lock that is taken is tried again
+_MOMENT = 1.0  # seconds that those who have just been killed get to leave
 
 
 def remaining(populations: Sequence[Job], out: Path, force: bool = False) -> list[Job]:
@@ -149,32 +148,29 @@ def check_folder(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def claimed(out: Path, suite: str) -> Iterator[int]:
+def claimed(out: Path, suite: str) -> Iterator[int | None]:
     """Make a folder a suite's, and keep other launchers out of it for the while.
-
-    The lock is the kernel's: it is free again as soon as the last process that has it open is
-    gone, however it went.
 
     Args:
         out: the folder; it is made where it is missing.
         suite: the content of its ``suite.yaml``.
 
     Yields:
-        The lock's file descriptor. A process that inherits it holds the folder as well.
+        The lock's file descriptor, or None; see `clrl.machine.locked`.
 
     Raises:
         UsageError: another process is at work there.
         StorageError: the folder cannot be written.
     """
     files.make_folder(out)
-    with files.naming(out / LOCK):
-        lock = os.open(out / LOCK, os.O_WRONLY | os.O_CREAT, 0o666)
-    try:
-        _lock(lock, out)
+    with contextlib.ExitStack() as stack:
+        try:
+            with files.naming(out / LOCK):
+                lock = stack.enter_context(machine.locked(out / LOCK, _MOMENT))
+        except machine.Taken:
+            raise UsageError(f"--out {out}: another clrl is at work in this folder") from None
         mark(out, suite)
         yield lock
-    finally:
-        os.close(lock)
 
 
 def mark(out: Path, suite: str, anew: bool = True) -> None:
@@ -186,16 +182,3 @@ def mark(out: Path, suite: str, anew: bool = True) -> None:
     if anew or not (out / MARKER).exists():
         files.make_folder(out)
         files.write_atomically(out / MARKER, suite.encode())
-
-
-def _lock(lock: int, out: Path) -> None:
-    """Take the lock; those who have just been killed get a moment to leave."""
-    deadline = time.monotonic() + _MOMENT
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise UsageError(f"--out {out}: another clrl is at work in this folder") from None
-            time.sleep(0.05)

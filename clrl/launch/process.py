@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import resource
-import sys
-
+from clrl import machine
 from clrl.storage.provenance import THREADS
-
-# glibc's names for what `mallopt` sets (malloc.h).
-_TRIM_THRESHOLD = -1
-_MMAP_THRESHOLD = -3
-MMAP_THRESHOLD = 2**25  # the largest that every glibc accepts
-TRIM_THRESHOLD = 2**30
 
 
 def set_up() -> None:
@@ -37,11 +27,5 @@ def set_up() -> None:
 
     torch.set_num_threads(THREADS)
     torch.set_flush_denormal(True)
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with contextlib.suppress(ValueError, OSError):  # a system may say more than it allows
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:  # other C libraries have none
-            mallopt(_MMAP_THRESHOLD, MMAP_THRESHOLD)
-            mallopt(_TRIM_THRESHOLD, TRIM_THRESHOLD)
+    machine.open_many_files()
+    machine.keep_freed_memory()

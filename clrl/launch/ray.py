@@ -20,9 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from clrl import machine
 from clrl.errors import UsageError
 from clrl.launch.crew import Gone
-from clrl.launch.local import LocalCrew, default_workers
+from clrl.launch.local import LocalCrew
 from clrl.storage import checkpoint, files
 from clrl.storage.provenance import PACKAGES, Provenance, provenance
 from clrl.storage.record import EVENTS, METRICS
@@ -176,7 +177,7 @@ class RayCrew:
         ray = _ray()
         if address is not None:
             _reach(address)
-        own = {} if address else {"num_cpus": size or default_workers(), "include_dashboard": False}
+        own = {} if address else {"num_cpus": size or machine.cores(), "include_dashboard": False}
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
         except (ConnectionError, RuntimeError, ValueError) as error:

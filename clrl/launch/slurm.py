@@ -80,7 +80,7 @@ class Training:
     def _say(self, kind: str, answer: Any) -> None:
         if kind == "done":
             answer = list(answer.items())  # JSON has no whole numbers as keys
-        with open(self.messages, "a") as file:
+        with open(self.messages, "a", encoding="utf-8") as file:
             file.write(json.dumps([kind, answer]) + "\n")
 
 

@@ -19,11 +19,11 @@ from clrl.launch.crew import Crew, Gone, Worker
 from clrl.launch.jobs import Job
 from clrl.launch.progress import Progress, seeds_text
 from clrl.launch.worker import Terms
+from clrl.machine import STOPPING
 from clrl.settings.config import config_hash, to_dict
 from clrl.storage import checkpoint, record
 from clrl.storage.checkpoint import Keeping
 from clrl.storage.record import State
-from clrl.training.attempt import STOPPING
 
 RESTARTS = 2
 """How often a population goes on after a death or an error, at most."""

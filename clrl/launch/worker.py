@@ -3,26 +3,31 @@
 Started by `clrl.launch.local` as ``python -m clrl.launch.worker FD``. It loads torch once and
 does nothing else itself, so that whatever happens in the process of one population, memory
 that is used up included, happens to no other. It never prints, and writes nothing but what
-an attempt writes. When the launcher is gone, all end.
+an attempt writes. When the launcher is gone, all end. Where processes do not fork it trains
+populations itself, one after another, while a thread listens.
 
 It receives a file descriptor to hold open (the lock of the suite's folder), as ``("hold",)`` and
 the descriptor; ``("check", config, device)``; ``("measure", config, seeds, device)``; and
-``("train", config, terms)``, a configuration being plain data and the terms a `Terms`.
+``("train", config, terms)``, a configuration being plain data and the terms a `Terms`; and, where
+it trains itself, ``("stop",)``, which asks for a last checkpoint as a signal does elsewhere.
 
-The process that serves a request sends ``("pid", its number)``; while it trains ``("progress",
-(done, online))`` and ``("remark", line)``; and at the end ``("done", result)``, the result being
-a list of remarks, steps a second, or ``{seed: state}``; ``("preempted", None)``; ``("mistake",
-line)`` for a user's mistake; ``("storage", line)`` where something cannot be written; or
-``("error", traceback)``. If it dies, the worker sends ``("death", how)``.
+The process that serves a request sends ``("pid", its number)``, None for the worker itself; while
+it trains ``("progress", (done, online))`` and ``("remark", line)``; and at the end ``("done",
+result)``, the result being a list of remarks, steps a second, or ``{seed: state}``;
+``("preempted", None)``; ``("mistake", line)`` for a user's mistake; ``("storage", line)`` where
+something cannot be written; or ``("error", traceback)``. If a forked process dies, the worker sends
+``("death", how)``.
 """
 
 from __future__ import annotations
 
+import _thread
 import contextlib
-import ctypes
 import os
+import queue
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,16 +36,16 @@ from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from typing import Any, Protocol
 
+from clrl import machine
 from clrl.agents.options import SB3Options
 from clrl.errors import StorageError, UsageError
 from clrl.launch.process import set_up
 from clrl.settings.config import RunConfig, resolve
 from clrl.settings.values import Place
 from clrl.storage.checkpoint import Keeping
-from clrl.training.attempt import STOPPING, Attempt, Preempted
+from clrl.training.attempt import Attempt, Preempted
 from clrl.training.online import Latest
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 _MEASURED = 3.0  # seconds of training from which a rate is taken
 
 
@@ -90,9 +95,13 @@ def main(connection: Connection, trainer: Trainer) -> None:
         connection: to the launcher.
         trainer: what to train with.
     """
+    (_by_forking if machine.FORKS else _by_itself)(connection, trainer)
+
+
+def _by_forking(connection: Connection, trainer: Trainer) -> None:
     # An end is asked for by signals to the process that trains; here they are held.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    die_with_parent()
+    machine.hold_signals()
+    machine.die_with_parent()
     while True:
         try:
             kind, *rest = connection.recv()
@@ -101,12 +110,10 @@ def main(connection: Connection, trainer: Trainer) -> None:
         if kind == "hold":
             recv_handle(connection)
             continue
-        # What is wrong comes up again, and is said, where it is checked or trained.
-        with contextlib.suppress(Exception):
-            trainer.prepare(resolve(rest[0], Place("configuration")))
+        _prepare(trainer, rest[0])
         process = os.fork()
         if not process:
-            die_with_parent()
+            machine.die_with_parent()
             code = 1
             try:
                 _serve(connection, trainer, kind, *rest)
@@ -123,10 +130,39 @@ def main(connection: Connection, trainer: Trainer) -> None:
                 return
 
 
-def die_with_parent() -> None:
-    """Be killed when the parent is; elsewhere than on Linux a closed connection does that."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _by_itself(connection: Connection, trainer: Trainer) -> None:
+    for number in machine.STOPPING:  # until training heeds them, for itself
+        signal.signal(number, signal.SIG_IGN)
+    requests: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, requests), daemon=True).start()
+    while True:
+        kind, *rest = requests.get()
+        _prepare(trainer, rest[0])
+        try:
+            _serve(connection, trainer, kind, *rest)
+        except ConnectionError:
+            return
+
+
+def _listen(connection: Connection, requests: queue.SimpleQueue[tuple[str, Any]]) -> None:
+    """Take requests, and end this process with the connection, whatever it is doing."""
+    while True:
+        try:
+            request = connection.recv()
+        except (EOFError, OSError):
+            os._exit(0)
+        if request[0] == "hold":
+            recv_handle(connection)
+        elif request[0] == "stop":
+            _thread.interrupt_main(signal.SIGTERM)  # nothing where that is not heeded
+        else:
+            requests.put(request)
+
+
+def _prepare(trainer: Trainer, plain: Any) -> None:
+    # What is wrong comes up again, and is said, where it is checked or trained.
+    with contextlib.suppress(Exception):
+        trainer.prepare(resolve(plain, Place("configuration")))
 
 
 def cause(code: int) -> str:
@@ -135,7 +171,7 @@ def cause(code: int) -> str:
 
 
 def _serve(connection: Connection, trainer: Trainer, kind: str, plain: Any, *more: Any) -> None:
-    connection.send(("pid", os.getpid()))
+    connection.send(("pid", os.getpid() if machine.FORKS else None))
     try:
         config = resolve(plain, Place("configuration"))
         answer: tuple[str, Any]
@@ -209,5 +245,5 @@ class _Torch:
 
 
 if __name__ == "__main__":
-    die_with_parent()  # which holds the folder's lock, while torch is loaded as well
-    main(Connection(int(sys.argv[1])), _Torch())
+    machine.die_with_parent()  # which holds the folder's lock, while torch is loaded as well
+    main(Connection(machine.connected(sys.argv[1])), _Torch())

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clrl import machine
 from clrl.report.aggregate import LEAST_SEEDS, interval
 from clrl.report.outcomes import average_online
 from clrl.report.runs import limits
@@ -443,4 +444,4 @@ def _replace(folder: Path, events: Iterable[bytes]) -> None:
         records = RecordWriter(file)
         for event in events:
             records.write(event)
-    os.replace(fresh, folder / f"{record.EVENTS}clrl")
+    machine.replace(fresh, folder / f"{record.EVENTS}clrl")

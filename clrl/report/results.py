@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from clrl import machine
 from clrl.errors import UsageError
 from clrl.report.reader import read_runs
 from clrl.report.runs import POINTS, Grid, Run
@@ -78,7 +78,7 @@ def read(folder: Path) -> Results:
         )
     work = [(found.get(key), key, grids[key[0]]) for key in keys]
     size = sum((path / record.METRICS).stat().st_size for path in found.values() if _has(path))
-    processes = min(len(os.sched_getaffinity(0)), size // WORTH_A_PROCESS)
+    processes = min(machine.cores(), size // WORTH_A_PROCESS)
     runs = read_runs(work, processes)
     return Results(folder, located.suite, grids, runs, located.problems)
 

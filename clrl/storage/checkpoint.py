@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from clrl import machine
 from clrl.errors import UsageError
 from clrl.options import PositiveFloat, PositiveInt
 from clrl.storage import files
@@ -115,9 +115,9 @@ def write(folder: Path, content: bytes) -> None:
     temporary = files.write_beside(path, content)
     with files.naming(path):
         if path.exists():
-            os.replace(path, folder / PREVIOUS)
-        os.replace(temporary, path)
-        files.sync_folder(folder)
+            machine.replace(path, folder / PREVIOUS)
+        machine.replace(temporary, path)
+        machine.sync_folder(folder)
 
 
 def exists(folder: Path) -> bool:

@@ -7,7 +7,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from clrl import machine
 from clrl.errors import StorageError
+
+_WRITTEN = os.O_WRONLY | os.O_CREAT | machine.BINARY
+_ANEW = _WRITTEN | os.O_TRUNC
+_AT_THE_END = _WRITTEN | os.O_APPEND
 
 
 @contextlib.contextmanager
@@ -29,8 +34,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     temporary = write_beside(path, content)
     with naming(path):
-        os.replace(temporary, path)
-        sync_folder(path.parent)
+        machine.replace(temporary, path)
+        machine.sync_folder(path.parent)
 
 
 def write_beside(path: Path, content: bytes) -> Path:
@@ -42,7 +47,7 @@ def write_beside(path: Path, content: bytes) -> Path:
     temporary = path.with_name(path.name + ".tmp")
     with naming(path):
         try:
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            file = os.open(temporary, _ANEW, 0o666)
             try:
                 _write_all(file, content)
                 os.fsync(file)
@@ -52,15 +57,6 @@ def write_beside(path: Path, content: bytes) -> Path:
             temporary.unlink(missing_ok=True)
             raise
     return temporary
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames inside a folder survive a power cut."""
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def make_folder(path: Path) -> None:
@@ -87,7 +83,7 @@ class Appender:
     def __init__(self, path: Path, size: int = 0) -> None:
         self.path = path
         with naming(path):
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            self._file = os.open(path, _AT_THE_END, 0o666)
             os.ftruncate(self._file, size)
 
     def write(self, content: bytes) -> None:

@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from clrl import machine
+
 PACKAGES = ("clrl", "torch", "numpy", "gymnasium", "mujoco", "stable-baselines3")
 """Whose versions decide a run's numbers."""
 
@@ -46,7 +48,7 @@ def provenance(device: str = "cpu") -> Provenance:
         "device": device,
         "python": platform.python_version(),
         "machine": platform.node(),
-        "processor": _processor(),
+        "processor": machine.processor(),
         "cores": os.cpu_count(),
         **{name: os.environ.get(name) for name in CHOOSING},
     }
@@ -82,18 +84,8 @@ def _commit(folder: Path) -> str | None:
 def _git(folder: Path, *command: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *command], capture_output=True, text=True, check=False
+            ["git", "-C", str(folder), *command], capture_output=True, encoding="utf-8", check=False
         )
     except FileNotFoundError:  # git is not installed
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _processor() -> str:
-    """The processor's name, as Linux knows it."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line]
-    return names[0] if names else platform.processor()

@@ -290,7 +290,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     """
     path = folder / STATUS
     try:
-        status = json.loads(path.read_text())
+        status = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -316,7 +316,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Empty where there is none, or none that can be read.
     """
     try:
-        config = yaml.safe_load((folder / CONFIG).read_text())
+        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
         return {}
     if not isinstance(config, dict):

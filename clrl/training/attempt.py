@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
+from clrl import machine
 from clrl.errors import UsageError
 from clrl.settings.config import RunConfig
 from clrl.storage import checkpoint, record
@@ -16,12 +17,8 @@ from clrl.storage.checkpoint import Keeping
 from clrl.storage.record import Position, Recorder, Unlike
 from clrl.training.online import Latest, Online
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
-"""The signals that ask for an end."""
-
 SLOW = 1.0
 """Seconds between two safe points from which on the state is kept in memory as well."""
-
 
 _SHARE = 0.01  # of the time, at most, that keeping the state in memory may take
 
@@ -86,8 +83,8 @@ class Attempt:
             Seed to ``"finished"`` or ``"diverged"``.
 
         Raises:
-            Preempted: one of the signals `STOPPING` arrived. A checkpoint was written of the next
-                safe point, or of a recent one where safe points are more than `SLOW` apart.
+            Preempted: one of the signals `clrl.machine.STOPPING` arrived. A checkpoint was written
+                of the next safe point, or of a recent one where they are more than `SLOW` apart.
             StorageError: something cannot be written.
         """
         with self._heeding_signals(), contextlib.ExitStack() as stack:
@@ -197,8 +194,8 @@ class Attempt:
 
     @contextlib.contextmanager
     def _heeding_signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._heed) for number in STOPPING}
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        before = {number: signal.signal(number, self._heed) for number in machine.STOPPING}
+        machine.let_signals_in()
         try:
             yield
         finally:

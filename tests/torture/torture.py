@@ -27,12 +27,13 @@ import kills
 import results
 
 from clrl.launch.process import set_up
+from clrl.machine import STOPPING
 from clrl.settings.config import RunConfig, config_hash, resolve, to_dict
 from clrl.settings.values import Place
 from clrl.storage import checkpoint, record
 from clrl.storage.checkpoint import Keeping
 from clrl.training import dispatch
-from clrl.training.attempt import STOPPING, Attempt, Preempted
+from clrl.training.attempt import Attempt, Preempted
 
 STREAM: dict[str, Any] = {
     "benchmark": {"name": "permuted-digits", "task_length": 300},

@@ -41,7 +41,8 @@ STAND_IN = """
 import os, signal, sys, time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from clrl.training.attempt import STOPPING, Preempted
+from clrl.machine import STOPPING
+from clrl.training.attempt import Preempted
 from clrl.errors import StorageError, UsageError
 from clrl.launch.worker import main
 from clrl.storage.record import Recorder

@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from clrl.errors import StorageError, UsageError
+from clrl.machine import STOPPING
 from clrl.settings.config import resolve
 from clrl.settings.values import Place
 from clrl.storage import checkpoint, record
 from clrl.storage.checkpoint import Keeping
 from clrl.storage.record import METRICS, read_metrics
 from clrl.training import attempt
-from clrl.training.attempt import STOPPING, Attempt, Preempted
+from clrl.training.attempt import Attempt, Preempted
 from clrl.training.streams import Training
 
 CONFIG = resolve(
