@@ -21,7 +21,9 @@ from clrl.testing import (
     check_metric,
     check_network,
     check_optimizer,
+    check_penalty,
     check_stream,
+    check_unit_reset,
 )
 
 PLUGINS = Path(__file__).parents[2] / "plugin_example"
@@ -34,6 +36,16 @@ KEPT: dict[str, Callable[[], tuple[str, ...]]] = {
     ),
     "add-on": lambda: check_addon(
         "clrl_example.addons:WeightClipping", bound=0.8, neutral={"bound": 1e9}, steps=20
+    ),
+    "unit reset": lambda: check_unit_reset(
+        "clrl_example.resets:SmallGradients",
+        threshold=0.5,
+        every=5,
+        neutral={"threshold": 0.0},
+        steps=20,
+    ),
+    "penalty": lambda: check_penalty(
+        "clrl_example.penalties:WassersteinInit", neutral={"strength": 0.0}, steps=20
     ),
     "network": lambda: check_network("clrl_example.networks:Shortcut", width=7),
     "stream": lambda: check_stream("clrl_example.streams:TurningLine", task_length=20),
@@ -58,7 +70,11 @@ ON_A_STREAM: dict[str, Any] = {
     "benchmark": {"name": "clrl_example.streams:TurningLine", "task_length": 20},
     "network": {"name": "clrl_example.networks:Shortcut", "width": 4},
     "optimizer": {"name": "clrl_example.rules:SignSGD", "lr": 0.02},
-    "addons": [{"name": "clrl_example.addons:WeightClipping", "bound": 0.5}],
+    "addons": [
+        {"name": "clrl_example.addons:WeightClipping", "bound": 0.5},
+        {"name": "clrl_example.resets:SmallGradients", "threshold": 0.5, "every": 4},
+    ],
+    "penalties": [{"name": "clrl_example.penalties:WassersteinInit", "strength": 0.1}],
     "steps": 40,
     "log_every": 20,
 }
@@ -71,6 +87,7 @@ IN_A_WORLD: dict[str, Any] = {
     "log_every": 40,
 }
 RUNS = {"stream": ON_A_STREAM, "world": IN_A_WORLD}
+METHODS = ("optimizer", "addons", "penalties")
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +146,7 @@ def test_runs_from_the_command_line_from_yaml_and_from_python_alike(
 ) -> None:
     settings = RUNS[name]
     command("run", *words_of(settings), "--workers", "1", "--out", "typed")
-    learners = {"mine": {key: settings[key] for key in ("optimizer", "addons") if key in settings}}
+    learners = {"mine": {key: settings[key] for key in METHODS if key in settings}}
     rest = {key: value for key, value in settings.items() if key not in learners["mine"]}
     # JSON is YAML.
     Path("mine.yaml").write_text(json.dumps({**rest, "seeds": "0", "learners": learners}))
@@ -137,3 +154,4 @@ def test_runs_from_the_command_line_from_yaml_and_from_python_alike(
     clrl.run(**settings, seeds=0, out="called", workers=1, quiet=True)
     typed, written, called = (recorded(tmp_path / one) for one in ("typed", "written", "called"))
     assert typed == written == called
+    assert ("online/penalty" in typed[-1]) == ("penalties" in settings)
