@@ -13,7 +13,7 @@ from clrl_example.environments import Line, PermutedLine
 from clrl_example.networks import Shortcut, ShortcutOptions
 from clrl_example.streams import TurningLine
 
-from clrl.agents import Supervised, SupervisedOptions
+from clrl.agents import Method, Supervised, SupervisedOptions
 from clrl.networks import HiddenLayer
 from clrl.optim import AddOn, Penalty, UnitReset
 
@@ -579,3 +579,12 @@ def hides_nan(features: torch.Tensor) -> torch.Tensor:
 
 def of_outputs(outputs: torch.Tensor) -> torch.Tensor:
     return outputs.mean((-2, -1))
+
+
+# Methods against forgetting
+
+
+class ForReinforce(Method):
+    """For an agent that takes none."""
+
+    agents = ("Reinforce",)

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 import clrl
+from clrl.errors import UsageError
+from clrl.settings.config import resolve
+from clrl.settings.values import Place
 from clrl.testing import (
     check_addon,
     check_agent,
@@ -25,6 +28,7 @@ from clrl.testing import (
     check_stream,
     check_unit_reset,
 )
+from clrl.training.dispatch import training
 
 PLUGINS = Path(__file__).parents[2] / "plugin_example"
 LINE = "clrl_example.environments:PermutedLine"
@@ -155,3 +159,15 @@ def test_runs_from_the_command_line_from_yaml_and_from_python_alike(
     typed, written, called = (recorded(tmp_path / one) for one in ("typed", "written", "called"))
     assert typed == written == called
     assert ("online/penalty" in typed[-1]) == ("penalties" in settings)
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [("penalties", "l2-init"), ("consolidation", "broken_plugins:ForReinforce")]
+)
+def test_an_agent_is_not_given_what_it_does_not_take(key: str, name: str) -> None:
+    config = resolve({**IN_A_WORLD, key: [name]}, Place())
+    with pytest.raises(UsageError) as raised:
+        training(config, [0])
+    agent = IN_A_WORLD["agent"]["name"]
+    said = f"agent: {agent} takes no {key}; expected one that does, as ppo"
+    assert str(raised.value) == said
