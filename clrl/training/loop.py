@@ -95,7 +95,7 @@ def taken(
     for name in more:
         if not _takes(make_agent, name):
             agent = config.agent.name
-            raise UsageError(f"agent: {agent} takes no {name}; expected one that does, as {such}")
+            raise UsageError(f"agent: {agent} takes no {name}; expected one such as {such}")
     return more
 
 

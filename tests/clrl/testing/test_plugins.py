@@ -169,5 +169,5 @@ def test_an_agent_is_not_given_what_it_does_not_take(key: str, name: str) -> Non
     with pytest.raises(UsageError) as raised:
         training(config, [0])
     agent = IN_A_WORLD["agent"]["name"]
-    said = f"agent: {agent} takes no {key}; expected one that does, as ppo"
+    said = f"agent: {agent} takes no {key}; expected one such as ppo"
     assert str(raised.value) == said
