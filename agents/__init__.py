@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clrl.agents.calling import Forward
+    from clrl.agents.consolidation.base import Method
     from clrl.agents.objective import Loss
     from clrl.agents.options import MLPOptions, PPOOptions, SupervisedOptions
     from clrl.agents.population import Population
@@ -21,6 +22,7 @@ __all__ = [
     "Forward",
     "Loss",
     "MLPOptions",
+    "Method",
     "PPOOptions",
     "Population",
     "Rollout",
@@ -34,6 +36,7 @@ _HOMES = {
     "Forward": "calling",
     "Loss": "objective",
     "MLPOptions": "options",
+    "Method": "consolidation.base",
     "PPO": "ppo",
     "PPOOptions": "options",
     "Population": "population",

@@ -10,6 +10,7 @@ from torch import Tensor
 from clrl.agents.calling import calling
 from clrl.agents.networks import HiddenLayer, Network
 from clrl.agents.penalties.base import Penalty, Sight
+from clrl.errors import UsageError
 
 Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 """One learner's loss: takes `Forward` and one batch, gives a scalar and named tensors.
@@ -146,7 +147,15 @@ class Objective:
                 if name.startswith(ahead)
             }
             terms.append(penalty.term(sight, memory))
-            remembered |= {_place(number, name): v.detach() for name, v in memory.items()}
+            for name, value in memory.items():
+                before = kept.get(ahead + name)
+                if before is None or value.shape != before.shape:
+                    began = "nothing" if before is None else [*before.shape]
+                    raise UsageError(
+                        f"penalty {type(penalty).__name__}: remembers {name}, {[*value.shape]}; "
+                        f"expected as it began, {began}"
+                    )
+            remembered |= {ahead + name: value.detach() for name, value in memory.items()}
         return sum(terms[1:], terms[0]), remembered
 
 

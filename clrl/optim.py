@@ -21,6 +21,8 @@ from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.units import UnitReset, Units
 from clrl.agents.optim.upgd import UPGD
+from clrl.agents.penalties.base import Penalty, Sight
+from clrl.agents.penalties.l2_init import L2Init
 
 __all__ = [
     "UPGD",
@@ -29,8 +31,11 @@ __all__ = [
     "ContinualBackprop",
     "ElementwiseAdam",
     "ElementwiseAdamW",
+    "L2Init",
     "Members",
+    "Penalty",
     "ShrinkAndPerturb",
+    "Sight",
     "UnitReset",
     "Units",
     "UpdateRule",

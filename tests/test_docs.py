@@ -45,6 +45,28 @@ def test_methods_page_runs_from_top_to_bottom(
     run(blocks((ROOT / "docs" / "methods.md").read_text()), tmp_path, monkeypatch)
 
 
+def test_what_the_methods_page_shows_keeps_its_contracts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs" / "methods.md").read_text()
+    heads = ("## On an ordinary module", "## Penalties", "## In a population")
+    first, middle = (text.index(head) for head in heads[:2])
+    source = "import torch\n" + blocks(text[:first] + text[middle : text.index(heads[2])])
+    (tmp_path / "my_methods.py").write_text(source)
+    checks = """
+from clrl.testing import check_addon, check_agent, check_network, check_penalty, check_unit_reset
+from my_methods import *
+check_addon(WeightClipping, bound=0.5, neutral={"bound": 1e9}, steps=12)
+check_addon(DownhillOnly, steps=12)
+check_unit_reset(ReDo, threshold=0.8, every=5, neutral={"threshold": -1.0}, steps=12)
+check_penalty(SlowWeights, strength=0.1, neutral={"strength": 0.0}, steps=12)
+check_network(OneLayer, width=16, steps=12)
+check_agent("supervised", run={"consolidation": ["my_methods:Anchor"]})
+"""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    run(checks, tmp_path, monkeypatch)
+
+
 def test_python_page_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from clrl.testing.environments import check_environment
     from clrl.testing.metrics import check_metric
     from clrl.testing.networks import check_network
+    from clrl.testing.penalties import check_penalty
     from clrl.testing.promises import Broken
     from clrl.testing.rules import check_addon, check_optimizer
     from clrl.testing.streams import check_stream
+    from clrl.testing.units import check_unit_reset
 
 __all__ = [
     "Broken",
@@ -31,7 +33,9 @@ __all__ = [
     "check_metric",
     "check_network",
     "check_optimizer",
+    "check_penalty",
     "check_stream",
+    "check_unit_reset",
 ]
 
 _HOMES = {
@@ -42,7 +46,9 @@ _HOMES = {
     "check_metric": "metrics",
     "check_network": "networks",
     "check_optimizer": "rules",
+    "check_penalty": "penalties",
     "check_stream": "streams",
+    "check_unit_reset": "units",
 }
 
 

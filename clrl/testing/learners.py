@@ -1,4 +1,4 @@
-"""Small learners on which update rules and networks are tried, and what they promise."""
+"""Small learners on which update rules, networks and penalties are tried, and what they promise."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from clrl.agents.calling import Call, draw
 from clrl.agents.networks import MLP, Network
+from clrl.agents.objective import Objective
 from clrl.agents.optim.base import compose
 from clrl.agents.optim.rule import UpdateRule, make_base
 from clrl.agents.options import MLPOptions
+from clrl.agents.penalties.base import Penalty
 from clrl.agents.population import Population
 from clrl.agents.supervised import regression_loss
 from clrl.storage import checkpoint
@@ -41,6 +44,7 @@ class Problem:
         options: the network's.
         inputs: numbers in an input.
         outputs: numbers in a target.
+        penalties: make terms that are added to the loss, given a network.
     """
 
     rule: UpdateRule
@@ -51,6 +55,7 @@ class Problem:
     )
     inputs: int = 4
     outputs: int = 2
+    penalties: Sequence[Callable[[Network], Penalty]] = ()
 
     def make(self, seed: int) -> Network:
         """A network from a seed."""
@@ -62,7 +67,14 @@ class Problem:
         """Learners of the engine, one a seed, that draw from generators of (seed + salt)."""
         generators = [seeded(salt + seed) for seed in seeds]
         networks = [self.make(seed) for seed in seeds]
-        return Population(networks, regression_loss, self.rule, generators, chunk_size)
+        return Population(
+            networks,
+            regression_loss,
+            self.rule,
+            generators,
+            chunk_size,
+            penalties=self.penalties,
+        )
 
     def examples(self, seeds: Sequence[int], updates: int) -> tuple[Tensor, Tensor]:
         """Each seed's own problem: [seeds, updates, 16, inputs] and [..., outputs]."""
@@ -76,12 +88,15 @@ class Problem:
 
 
 class Plain:
-    """One ordinary module, with its rule as an ordinary optimizer.
+    """One ordinary module, with its rule as an ordinary optimizer; nothing is stacked or recorded.
 
     Args:
         problem: what is learned.
         seed: of the network.
         salt: of the generator, besides the seed.
+
+    Attributes:
+        kept: what else there is of the learner; see `clrl.agents.objective.Objective.begin`.
     """
 
     def __init__(self, problem: Problem, seed: int, salt: int = 1000) -> None:
@@ -92,17 +107,33 @@ class Plain:
         if rule.addons:
             makers = [functools.partial(addon, **options) for addon, options in rule.addons]
             self.optimizer = compose(self.network, self.optimizer, makers, self.generator)
+        penalties = [make(self.network) for make in problem.penalties]
+        self._objective = Objective(self.network, regression_loss, penalties)
+        self.kept = self._objective.begin(self.parameters(), dict(self.network.named_buffers()))
 
     def learn(self, x: Tensor, y: Tensor) -> Tensor:
-        """Losses [updates] before each update, of batches [updates, ...]."""
+        """Losses [updates] before each update, of batches [updates, ...]; without penalties."""
         losses = []
+        parameters = dict(self.network.named_parameters())
         for inputs, target in zip(x, y, strict=True):
-            loss = nn.functional.mse_loss(self.network(inputs), target)
+            total, loss, self.kept = self.objective(parameters, self.kept, inputs, target)
             self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            total.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             losses.append(loss.detach())
         return torch.stack(losses)
+
+    def objective(
+        self, parameters: Mapping[str, Tensor], kept: Mapping[str, Tensor], x: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The whole objective, the loss without penalties, and what is kept after this batch."""
+        with Call() as call:
+            total, loss, _, _, after = self._objective(parameters, kept, x, y)
+        if call.draws:
+            (noise,) = draw(call.draws, [self.generator])
+            with Call(noise):
+                total, loss, _, _, after = self._objective(parameters, kept, x, y)
+        return total, loss, after
 
     def parameters(self) -> dict[str, Tensor]:
         """Copies of the parameters, by name."""
@@ -111,14 +142,18 @@ class Plain:
     def state_dict(self) -> dict[str, Any]:
         """What decides the future."""
         return {
-            "network": self.network.state_dict(),
+            "parameters": self.parameters(),
+            "kept": self.kept,
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        self.network.load_state_dict(state["network"])
+        with torch.no_grad():
+            for name, parameter in self.network.named_parameters():
+                parameter.copy_(state["parameters"][name])
+        self.kept = dict(state["kept"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
 
@@ -265,3 +300,43 @@ def check_randomness(check: Check, problem: Problem, draws: bool = True) -> None
                 raise Broken("the ordinary optimizer draws, and what it draws changes nothing")
             if not difference(results[0][1].rows, results[1][1].rows):
                 raise Broken("the population's members draw, and what they draw changes nothing")
+
+
+def check_one_member(check: Check, problem: Problem) -> None:
+    """A population of one is the ordinary module, up to rounding, where nothing is drawn."""
+    with check.promise("a population of one is the ordinary module"):
+        steps = min(problem.steps, 30)
+        x, y = problem.examples([SEED], steps)
+        own, members = Plain(problem, SEED), problem.population([SEED])
+        start = own.generator.get_state()
+        losses = own.learn(x[0], y[0])
+        if bool((own.generator.get_state() != start).any()):
+            return
+        found = members.learn(x, y)["loss"][0]
+        for index, (a, b) in enumerate(zip(losses, found, strict=True)):
+            if not torch.allclose(a, b, rtol=1e-4, atol=1e-6):
+                raise Broken(f"their losses differ from update {index} on")
+        for name, value in own.parameters().items():
+            if not torch.allclose(members.parameters()[name][0], value, rtol=1e-4, atol=1e-5):
+                raise Broken(f"{name} differs after {steps} updates")
+
+
+def check_neutral(check: Check, problem: Problem, same: Problem, room: float) -> None:
+    """A problem under neutral options, and what it is then: learners that end alike.
+
+    Args:
+        check: whose promises.
+        problem: what is learned, as it is said to be another.
+        same: that other.
+        room: relative and absolute; 0 for the same bits.
+    """
+    with check.promise("its neutral setting is the base"):
+        steps = min(problem.steps, 30)
+        x, y = problem.examples([SEED], steps)
+        own, other = (one.population([SEED]) for one in (problem, same))
+        found, expected = (one.learn(x, y)["loss"][0] for one in (own, other))
+        for name, value in other.parameters().items():
+            if not torch.allclose(own.parameters()[name], value, rtol=room, atol=room):
+                apart = torch.nonzero((found - expected).abs() > room * expected.abs())
+                since = f"since update {int(apart[0])}" if len(apart) else "at the end"
+                raise Broken(f"{name} differs from the base's {since}")

@@ -65,7 +65,7 @@ def check_network(
     rule = UpdateRule(torch.optim.SGD, {"lr": 0.01})
     problem = Problem(rule, steps, make, chosen, inputs, outputs)
     with check.promise("made from sizes, options, generator and gain"):
-        made = problem.make(SEED)
+        made = problem.make(SEED).eval()  # as it answers; an update may need more than one example
         if not isinstance(made, Network):
             raise Broken(f"expected a clrl.networks.Network, got {type(made).__name__}")
         _expect_outputs(made, problem)

@@ -16,6 +16,8 @@ from clrl.testing.learners import (
     Plain,
     Problem,
     check_members,
+    check_neutral,
+    check_one_member,
     check_randomness,
     check_state,
     check_trained,
@@ -74,9 +76,8 @@ def check_optimizer(
     if neutral is not None:
         as_other, other, with_options = neutral
         same = UpdateRule(load(other, OPTIMIZERS)[0], with_options)
-        _check_neutral(
-            check, replace(problem, rule=replace(rule, options={**options, **as_other})), same, 1e-4
-        )
+        own = replace(problem, rule=replace(rule, options={**options, **as_other}))
+        check_neutral(check, own, replace(problem, rule=same), 1e-4)
     return tuple(check.held)
 
 
@@ -118,7 +119,8 @@ def check_addon(
     _check_rule(check, problem, learns, True, thorough)
     if neutral is not None:
         rule = replace(bare, addons=[(make, {**options, **neutral})])
-        _check_neutral(check, replace(problem, rule=rule), bare, 0.0)
+        own, same = (replace(problem, rule=one) for one in (rule, bare))
+        check_neutral(check, own, same, 0.0)
     return tuple(check.held)
 
 
@@ -130,7 +132,7 @@ def _check_rule(check: Check, problem: Problem, learns: float, draws: bool, thor
     check_trained(check, problem, every=not problem.rule.addons)
     check_randomness(check, problem, draws)
     check_members(check, problem, thorough)
-    _check_one_member(check, problem)
+    check_one_member(check, problem)
     check_state(check, problem)
     _check_lesson(check, problem, learns)
 
@@ -150,25 +152,6 @@ def _check_plain(check: Check, problem: Problem) -> None:
         for name, one in own.network.named_parameters():
             if one.data_ptr() != before[name].data_ptr():
                 raise Broken(f"{name} is another tensor after a step")
-
-
-def _check_one_member(check: Check, problem: Problem) -> None:
-    """A population of one is the ordinary module, up to rounding, where nothing is drawn."""
-    with check.promise("a population of one is the ordinary module"):
-        steps = min(problem.steps, 30)
-        x, y = problem.examples([SEED], steps)
-        own, members = Plain(problem, SEED), problem.population([SEED])
-        start = own.generator.get_state()
-        losses = own.learn(x[0], y[0])
-        if bool((own.generator.get_state() != start).any()):
-            return
-        found = members.learn(x, y)["loss"][0]
-        for index, (a, b) in enumerate(zip(losses, found, strict=True)):
-            if not torch.allclose(a, b, rtol=1e-4, atol=1e-6):
-                raise Broken(f"their losses differ from update {index} on")
-        for name, value in own.parameters().items():
-            if not torch.allclose(members.parameters()[name][0], value, rtol=1e-4, atol=1e-5):
-                raise Broken(f"{name} differs after {steps} updates")
 
 
 def _check_lesson(check: Check, problem: Problem, learns: float) -> None:
@@ -221,17 +204,3 @@ def _check_step_size(check: Check, problem: Problem) -> None:
         own.learn(x[1:], y[1:])
         if where := difference(before, own.parameters()):
             raise Broken(f"{where} moves all the same")
-
-
-def _check_neutral(check: Check, problem: Problem, same: UpdateRule, room: float) -> None:
-    """A rule under its neutral options, and what it is then: learners that end alike."""
-    with check.promise("its neutral setting is the base"):
-        steps = min(problem.steps, 30)
-        x, y = problem.examples([SEED], steps)
-        own, other = (replace(problem, rule=one).population([SEED]) for one in (problem.rule, same))
-        found, expected = (one.learn(x, y)["loss"][0] for one in (own, other))
-        for name, value in other.parameters().items():
-            if not torch.allclose(own.parameters()[name], value, rtol=room, atol=room):
-                apart = torch.nonzero((found - expected).abs() > room * expected.abs())
-                since = f"since update {int(apart[0])}" if len(apart) else "at the end"
-                raise Broken(f"{name} differs from the base's {since}")

@@ -23,7 +23,17 @@ from clrl.options import as_keywords
 from clrl.seeding import derived_seed
 from clrl.settings.config import RunConfig
 from clrl.training.diagnostics import PROBE_EXAMPLES, Diagnostics
-from clrl.training.loop import Clock, Loop, Sink, Sums, methods, penalties, placed, update_rule
+from clrl.training.loop import (
+    Clock,
+    Loop,
+    Sink,
+    Sums,
+    methods,
+    penalties,
+    placed,
+    taken,
+    update_rule,
+)
 from clrl.training.trials import Trials
 
 RECENT = 100
@@ -42,7 +52,7 @@ class ControlTraining(Loop):
 
     An agent is constructed with (seeds, observation space, action space, function that makes a
     network from (inputs, outputs, generator, gain of the last layer), update rule, options, chunk
-    size), and where it is asked for ``consolidation`` and ``device``. It has:
+    size), and where it is asked for ``consolidation``, ``penalties`` and ``device``. It has:
     ``options.num_envs``; ``steps_per_iteration``; ``reset(observations)``; ``iterate(envs, watch,
     remaining)``, which gives tensors [members] to record; ``population``; ``probe(examples)``;
     and ``state_dict`` with ``load_state_dict``. One that can be tested and played has ``answer``,
@@ -91,7 +101,7 @@ class ControlTraining(Loop):
             update_rule(config),
             config.agent.options,
             config.chunk_size,
-            **more,
+            **taken(config, make_agent, more, "ppo"),
             **placed(make_agent, device),
         )
         self.diagnostics = Diagnostics(self.agent.population)

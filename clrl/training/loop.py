@@ -78,6 +78,34 @@ def penalties(config: RunConfig) -> list[Callable[[Network], Penalty]]:
     ]
 
 
+def taken(
+    config: RunConfig, make_agent: Callable[..., Any], more: dict[str, Any], such: str
+) -> dict[str, Any]:
+    """Keywords that an agent is given in some runs only, as they are.
+
+    Args:
+        config: what a run is.
+        make_agent: its agent.
+        more: the keywords.
+        such: an agent that takes them all.
+
+    Raises:
+        UsageError: it has no parameter of one of these names.
+    """
+    for name in more:
+        if not _takes(make_agent, name):
+            agent = config.agent.name
+            raise UsageError(f"agent: {agent} takes no {name}; expected one such as {such}")
+    return more
+
+
+def _takes(make_agent: Callable[..., Any], name: str) -> bool:
+    parameters = inspect.signature(make_agent).parameters
+    return name in parameters or any(
+        one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()
+    )
+
+
 def placed(make_agent: Callable[..., Any], device: torch.device) -> dict[str, torch.device]:
     """The keywords by which an agent learns where to compute: none for the CPU.
 
@@ -86,7 +114,7 @@ def placed(make_agent: Callable[..., Any], device: torch.device) -> dict[str, to
     """
     if device == CPU:
         return {}
-    if "device" not in inspect.signature(make_agent).parameters:
+    if not _takes(make_agent, "device"):
         name = getattr(make_agent, "__name__", make_agent)
         raise UsageError(f"--device {device}: {name} takes no device; expected --device cpu")
     return {"device": device}

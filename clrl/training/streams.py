@@ -20,7 +20,17 @@ from clrl.metrics import continual
 from clrl.options import as_keywords
 from clrl.settings.config import RunConfig
 from clrl.training.diagnostics import PROBE_EXAMPLES, Diagnostics
-from clrl.training.loop import Clock, Loop, Sink, Sums, methods, penalties, placed, update_rule
+from clrl.training.loop import (
+    Clock,
+    Loop,
+    Sink,
+    Sums,
+    methods,
+    penalties,
+    placed,
+    taken,
+    update_rule,
+)
 
 _BLOCK_UPDATES = 100
 """Updates between two looks at the losses; a block's examples fit the processor's cache."""
@@ -80,7 +90,7 @@ class Training(Loop):
             update_rule(config),
             config.agent.options,
             config.chunk_size,
-            **more,
+            **taken(config, make_agent, more, "supervised"),
             **placed(make_agent, device),
         )
         self.diagnostics = Diagnostics(self.agent.population)

@@ -12,8 +12,9 @@ from clrl.agents.optim.continual_backprop import ContinualBackprop
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
+from clrl.agents.optim.units import UnitReset
 from clrl.agents.optim.upgd import UPGD
-from clrl.testing import check_addon, check_optimizer
+from clrl.testing import check_addon, check_optimizer, check_unit_reset
 from clrl.testing.learners import Plain, Problem
 
 
@@ -132,6 +133,22 @@ def test_an_addon_that_does_nothing_is_not_there(
         **addon[1],
     )
     assert "its neutral setting is the base" in held
+
+
+RESETS: dict[str, dict[str, Any]] = {
+    "continual-backprop": {"replacement_rate": 0.02, "maturity_threshold": 2},
+}
+
+
+def test_the_table_of_resets_covers_every_built_in_one() -> None:
+    built_in = [entry for entry in ADDONS if entry.source == "built in"]
+    assert {one.name for one in built_in if issubclass(one.load(), UnitReset)} == RESETS.keys()
+
+
+@pytest.mark.parametrize("name", RESETS)
+def test_what_resets_units_keeps_the_contract(name: str) -> None:
+    held = check_unit_reset(name, steps=30, **RESETS[name])
+    assert "what is new moves as under a new optimizer, and nothing else does" in held
 
 
 def test_without_gate_and_noise_upgd_is_sgd() -> None:

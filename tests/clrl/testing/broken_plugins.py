@@ -13,9 +13,9 @@ from clrl_example.environments import Line, PermutedLine
 from clrl_example.networks import Shortcut, ShortcutOptions
 from clrl_example.streams import TurningLine
 
-from clrl.agents import Supervised, SupervisedOptions
+from clrl.agents import Method, Supervised, SupervisedOptions
 from clrl.networks import HiddenLayer
-from clrl.optim import AddOn
+from clrl.optim import AddOn, Penalty, UnitReset
 
 # Optimizers
 
@@ -170,6 +170,157 @@ class NeverNeutral(AddOn):
     def after_step(self, features: Any) -> None:
         for tensor in self.members.tensors:
             tensor.mul_(0.999)
+
+
+# Resets of units
+
+
+class InTurn(UnitReset):
+    """One unit of each layer every fifth step, one after another."""
+
+    def due(self, layer: Any, features: Any) -> Any:
+        if self.steps % 5 == 0:
+            unit = torch.tensor([self.steps // 5 % layer.size])
+            yield from ((member, unit) for member in range(len(layer.w_in)))
+
+
+class NamesNone(InTurn):
+    def due(self, layer: Any, features: Any) -> Any:
+        return ()
+
+
+class NamesOneTooMany(InTurn):
+    def due(self, layer: Any, features: Any) -> Any:
+        return [(0, torch.tensor([layer.size]))]
+
+
+class NamesAMask(InTurn):
+    def due(self, layer: Any, features: Any) -> Any:
+        return [(0, torch.ones(layer.size, dtype=torch.bool))]
+
+
+class DrawsItsOwn(InTurn):
+    def renew(self, layer: Any, member: int, units: Any) -> None:
+        super().renew(layer, member, units)
+        layer.w_in[member, units] *= 0.5
+
+
+class KeepsOutgoing(InTurn):
+    def renew(self, layer: Any, member: int, units: Any) -> None:
+        layer.start_anew(member, units, "keep")
+
+
+class TouchesTheNextUnit(InTurn):
+    def renew(self, layer: Any, member: int, units: Any) -> None:
+        super().renew(layer, member, units)
+        layer.w_in[member, (units + 1) % layer.size] = 0.0
+
+
+class KeepsMomentum(InTurn):
+    def renew(self, layer: Any, member: int, units: Any) -> None:
+        layer.start_anew(member, units, reset_optimizer=False)
+
+
+class TheLeastOfAll(InTurn):
+    """The unit that gives least to all learners together."""
+
+    def due(self, layer: Any, features: Any) -> Any:
+        unit = layer.features(features).abs().mean(dim=(0, 1, 2)).argmin(dim=0, keepdim=True)
+        yield from ((member, unit) for member, _ in super().due(layer, features))
+
+
+class CountsAnew(InTurn):
+    def state_dict(self) -> Any:
+        return {}
+
+    def load_state_dict(self, state: Any) -> None: ...
+
+
+# Penalties
+
+
+class Squares(Penalty):
+    def __init__(self, network: Any, strength: float = 0.1) -> None:
+        super().__init__(network)
+        self.strength = strength
+
+    def term(self, sight: Any, memory: Any) -> Any:
+        return self.strength * sum(value.square().sum() for value in sight.parameters.values())
+
+
+class ANumberEach(Squares):
+    def term(self, sight: Any, memory: Any) -> Any:
+        return sight.outputs.square().sum(dim=1)
+
+
+class Endless(Squares):
+    def term(self, sight: Any, memory: Any) -> Any:
+        return super().term(sight, memory) / 0.0
+
+
+class RemembersMore(Squares):
+    def term(self, sight: Any, memory: Any) -> Any:
+        memory["outputs"] = sight.outputs
+        return super().term(sight, memory)
+
+
+class GrowsWithCalls(Squares):
+    def term(self, sight: Any, memory: Any) -> Any:
+        self.strength *= 1.1
+        return super().term(sight, memory)
+
+
+class Rounded(Squares):
+    def term(self, sight: Any, memory: Any) -> Any:
+        return super().term(sight, memory).mul(1000).round()
+
+
+class HalfHeld(Squares):
+    def term(self, sight: Any, memory: Any) -> Any:
+        return sum((value * value.detach()).sum() for value in sight.parameters.values())
+
+
+class Branches(Squares):
+    def term(self, sight: Any, memory: Any) -> Any:
+        term = super().term(sight, memory)
+        return term if term > 1 else 2 * term
+
+
+class BeginsByChance(Squares):
+    def begin(self, parameters: Any) -> Any:
+        return {name: torch.randn(value.shape) for name, value in parameters.items()}
+
+    def term(self, sight: Any, memory: Any) -> Any:
+        return sum((value - memory[k]).square().sum() for k, value in sight.parameters.items())
+
+
+class BeginsWithOne(Squares):
+    """What it remembers is on the object, and that of the last learner that began."""
+
+    def begin(self, parameters: Any) -> Any:
+        self.start = {name: value.clone() for name, value in parameters.items()}
+        return {}
+
+    def term(self, sight: Any, memory: Any) -> Any:
+        return sum((value - self.start[k]).square().sum() for k, value in sight.parameters.items())
+
+
+class SharedStrength(Squares):
+    """Divided among all learners that there are."""
+
+    learners = 0
+
+    def begin(self, parameters: Any) -> Any:
+        self.learners += 1
+        return {}
+
+    def term(self, sight: Any, memory: Any) -> Any:
+        return super().term(sight, memory) / self.learners
+
+
+class NeverNothing(Squares):
+    def term(self, sight: Any, memory: Any) -> Any:
+        return super().term(sight, memory) + 0.01 * sight.outputs.square().mean()
 
 
 # Networks
@@ -428,3 +579,12 @@ def hides_nan(features: torch.Tensor) -> torch.Tensor:
 
 def of_outputs(outputs: torch.Tensor) -> torch.Tensor:
     return outputs.mean((-2, -1))
+
+
+# Methods against forgetting
+
+
+class ForReinforce(Method):
+    """For an agent that takes none."""
+
+    agents = ("Reinforce",)

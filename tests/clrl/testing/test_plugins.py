@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 import clrl
+from clrl.errors import UsageError
+from clrl.settings.config import resolve
+from clrl.settings.values import Place
 from clrl.testing import (
     check_addon,
     check_agent,
@@ -21,8 +24,11 @@ from clrl.testing import (
     check_metric,
     check_network,
     check_optimizer,
+    check_penalty,
     check_stream,
+    check_unit_reset,
 )
+from clrl.training.dispatch import training
 
 PLUGINS = Path(__file__).parents[2] / "plugin_example"
 LINE = "clrl_example.environments:PermutedLine"
@@ -34,6 +40,16 @@ KEPT: dict[str, Callable[[], tuple[str, ...]]] = {
     ),
     "add-on": lambda: check_addon(
         "clrl_example.addons:WeightClipping", bound=0.8, neutral={"bound": 1e9}, steps=20
+    ),
+    "unit reset": lambda: check_unit_reset(
+        "clrl_example.resets:SmallGradients",
+        threshold=0.5,
+        every=5,
+        neutral={"threshold": 0.0},
+        steps=20,
+    ),
+    "penalty": lambda: check_penalty(
+        "clrl_example.penalties:WassersteinInit", neutral={"strength": 0.0}, steps=20
     ),
     "network": lambda: check_network("clrl_example.networks:Shortcut", width=7),
     "stream": lambda: check_stream("clrl_example.streams:TurningLine", task_length=20),
@@ -58,7 +74,11 @@ ON_A_STREAM: dict[str, Any] = {
     "benchmark": {"name": "clrl_example.streams:TurningLine", "task_length": 20},
     "network": {"name": "clrl_example.networks:Shortcut", "width": 4},
     "optimizer": {"name": "clrl_example.rules:SignSGD", "lr": 0.02},
-    "addons": [{"name": "clrl_example.addons:WeightClipping", "bound": 0.5}],
+    "addons": [
+        {"name": "clrl_example.addons:WeightClipping", "bound": 0.5},
+        {"name": "clrl_example.resets:SmallGradients", "threshold": 0.5, "every": 4},
+    ],
+    "penalties": [{"name": "clrl_example.penalties:WassersteinInit", "strength": 0.1}],
     "steps": 40,
     "log_every": 20,
 }
@@ -71,6 +91,7 @@ IN_A_WORLD: dict[str, Any] = {
     "log_every": 40,
 }
 RUNS = {"stream": ON_A_STREAM, "world": IN_A_WORLD}
+METHODS = ("optimizer", "addons", "penalties")
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +150,7 @@ def test_runs_from_the_command_line_from_yaml_and_from_python_alike(
 ) -> None:
     settings = RUNS[name]
     command("run", *words_of(settings), "--workers", "1", "--out", "typed")
-    learners = {"mine": {key: settings[key] for key in ("optimizer", "addons") if key in settings}}
+    learners = {"mine": {key: settings[key] for key in METHODS if key in settings}}
     rest = {key: value for key, value in settings.items() if key not in learners["mine"]}
     # JSON is YAML.
     Path("mine.yaml").write_text(json.dumps({**rest, "seeds": "0", "learners": learners}))
@@ -137,3 +158,16 @@ def test_runs_from_the_command_line_from_yaml_and_from_python_alike(
     clrl.run(**settings, seeds=0, out="called", workers=1, quiet=True)
     typed, written, called = (recorded(tmp_path / one) for one in ("typed", "written", "called"))
     assert typed == written == called
+    assert ("online/penalty" in typed[-1]) == ("penalties" in settings)
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [("penalties", "l2-init"), ("consolidation", "broken_plugins:ForReinforce")]
+)
+def test_an_agent_is_not_given_what_it_does_not_take(key: str, name: str) -> None:
+    config = resolve({**IN_A_WORLD, key: [name]}, Place())
+    with pytest.raises(UsageError) as raised:
+        training(config, [0])
+    agent = IN_A_WORLD["agent"]["name"]
+    said = f"agent: {agent} takes no {key}; expected one such as ppo"
+    assert str(raised.value) == said
