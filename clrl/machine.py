@@ -265,7 +265,11 @@ def _start_and_wait(
 
 
 def connected(word: str) -> int:
-    """The other end of what `start` returns: a socket's handle, from the command's last word."""
+    """The other end of what `start` returns: a socket's handle, from the command's last word.
+
+    Raises:
+        ConnectionError: who started this process is gone.
+    """
     host, _, port = word.rpartition(":")
     if not host:
         return int(word)
