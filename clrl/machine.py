@@ -2,18 +2,16 @@
 
 Linux comes first: there a worker forks, signals can be held, and the C library is told to keep
 memory. Whatever is missing elsewhere has another way here, by which results are the same: no
-other module asks which system it is on.
+other module asks which system it is on. What few functions need they import themselves, since
+`clrl list` waits for this module.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import hmac
 import os
 import platform
-import secrets
 import signal
 import socket
 import subprocess
@@ -84,6 +82,8 @@ def open_many_files() -> None:
 
 def keep_freed_memory() -> None:
     """Have glibc keep memory that is freed; other C libraries do as they do."""
+    import ctypes
+
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, MMAP_THRESHOLD)
@@ -239,6 +239,9 @@ def _start_and_wait(
     The process calls back on this machine's own network, and shows a secret that it was given.
     It is in a group of its own, so that Ctrl-C does not reach it.
     """
+    import hmac
+    import secrets
+
     secret = secrets.token_bytes(_SECRET)
     with socket.create_server(("127.0.0.1", 0)) as server:
         process = subprocess.Popen(
@@ -265,7 +268,11 @@ def _start_and_wait(
 
 
 def connected(word: str) -> int:
-    """The other end of what `start` returns: a socket's handle, from the command's last word."""
+    """The other end of what `start` returns: a socket's handle, from the command's last word.
+
+    Raises:
+        ConnectionError: who started this process is gone.
+    """
     host, _, port = word.rpartition(":")
     if not host:
         return int(word)
@@ -277,6 +284,8 @@ def connected(word: str) -> int:
 def die_with_parent() -> None:
     """Be killed when the parent is, where that can be had."""
     if FORKS:
+        import ctypes
+
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

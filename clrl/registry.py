@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import functools
 import importlib
 import importlib.metadata
 import inspect
@@ -69,6 +70,12 @@ def plug_ins_refused(reason: str) -> Iterator[None]:
         _REFUSED.reset(token)
 
 
+@functools.cache
+def _published(path: tuple[str, ...]) -> importlib.metadata.EntryPoints:
+    """What the distributions on a path publish; read once, since it is a file of each of them."""
+    return importlib.metadata.entry_points()
+
+
 class Table:
     """Everything of one kind that can be named.
 
@@ -99,7 +106,7 @@ class Table:
                 target=point.value,
                 source=point.dist.name if point.dist else "plug-in",
             )
-            for point in importlib.metadata.entry_points(group=self.group)
+            for point in _published(tuple(sys.path)).select(group=self.group)
             if point.name not in self._built_in
         }
 

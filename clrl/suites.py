@@ -6,16 +6,13 @@ Everything that can be wrong is found before anything is written.
 from __future__ import annotations
 
 import functools
-import importlib.resources
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from clrl.envs.benchmarks import BENCHMARKS
+from clrl.benchmarks import BENCHMARKS
 from clrl.errors import UsageError
 from clrl.launch.crew import Crew
 from clrl.launch.jobs import Job, share_out
@@ -35,6 +32,7 @@ from clrl.settings.config import (
     short_name,
     to_dict,
 )
+from clrl.settings.suite_files import read
 from clrl.settings.values import Place, known_keys, mapping, parse_seeds, show, suggestion
 from clrl.storage import record
 from clrl.storage.checkpoint import Keeping
@@ -130,45 +128,6 @@ class Suite:
             f"{self.name}: {runs} runs, {len(self.seeds)} seeds of {len(populations)} "
             f"pairs of benchmark and learner ({', '.join(parts)})"
         )
-
-
-def names() -> list[str]:
-    """The suites that come with the package."""
-    files = importlib.resources.files("clrl.configs").iterdir()
-    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
-
-
-def read(name: str) -> tuple[str, Mapping[str, Any]]:
-    """Read a suite's YAML.
-
-    Args:
-        name: a suite that comes with the package, or a file (recognised by a slash or by
-            its ending, ``.yaml`` or ``.yml``).
-
-    Returns:
-        What to call it in messages, and its content.
-
-    Raises:
-        UsageError: no such suite or file, or a file that is not a YAML mapping.
-    """
-    if "/" in name or name.endswith((".yaml", ".yml")):
-        source = name
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise UsageError(f"{name}: cannot read the suite file: {reason}") from error
-    elif name in names():
-        source = f"{name}.yaml"
-        text = (importlib.resources.files("clrl.configs") / source).read_text(encoding="utf-8")
-    else:
-        raise UsageError(f"unknown suite {name!r}; {suggestion(name, names())}")
-    place = Place(source)
-    try:
-        content = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise place.error(_yaml_message(error)) from error
-    return source, mapping(content, place)
 
 
 def load(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:
@@ -496,24 +455,3 @@ def _labelled(raw: Mapping[str, Any], place: Place) -> Iterator[tuple[str, Any, 
 def safe_label(name: str) -> str:
     """A label for a choice that has none: its name, fit for a folder's name."""
     return re.sub(r"[^A-Za-z0-9._+=,-]", "-", short_name(name)).lstrip("._+=,-") or "unnamed"
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, except that a key that is there twice is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"the key {key.value!r} is there twice", problem_mark=key.start_mark
-                )
-            if isinstance(key.value, str):
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _yaml_message(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error)
-    return f"line {mark.line + 1}: {problem}" if mark else f"not YAML: {problem}"

@@ -23,14 +23,15 @@ from typing import Any
 from clrl import suites
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
+from clrl.benchmarks import BENCHMARKS
 from clrl.cli import arguments
-from clrl.envs.benchmarks import BENCHMARKS
 from clrl.registry import Entry
 from clrl.report import drawing, page
 from clrl.report.analysis import studies
 from clrl.report.panels import panels_of
 from clrl.report.results import read
 from clrl.report.verdict import of_study
+from clrl.settings import suite_files
 
 FOLDER = Path(__file__).parent / "gallery"
 OUTCOMES = FOLDER / "outcomes.json"
@@ -51,7 +52,7 @@ def main() -> None:
 def draw(runs: Path) -> None:
     """Take in the folders of the package's suites that lie below ``runs``."""
     outcomes = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {}
-    for name in suites.names():
+    for name in suite_files.names():
         if (runs / name / "suite.yaml").is_file():
             results = read(runs / name)
             found = studies(results)
@@ -146,7 +147,7 @@ def _figures(
 
 def _used(kind: str, wanted: str) -> Iterator[tuple[str, str, str]]:
     """(suite, label, settings) wherever the package's suites name it."""
-    for name in suites.names():
+    for name in suite_files.names():
         loaded = _loaded(name)
         if kind == "benchmark":
             for label, choice in loaded.benchmarks.items():

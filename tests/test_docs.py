@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,6 +77,17 @@ def test_python_page_runs_from_top_to_bottom(
     # A few updates in place of the lengths that a reader would like to see.
     source = source.replace("20_000", "4096").replace("steps=6000", "steps=1500")
     run(source, tmp_path, monkeypatch)
+    assert (tmp_path / "runs" / "q" / "suite.yaml").is_file()
+
+
+def test_first_steps_run_in_a_notebook(tmp_path: Path) -> None:
+    notebook = nbformat.read(ROOT / "docs" / "first-steps.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=None, resources=resources).execute()
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(code) == 6 and code[0].source.startswith("import clrl\n")
+    assert float(code[-1].outputs[0].text.removeprefix("return ")) >= 8  # no pole falls sooner
     assert (tmp_path / "runs" / "q" / "suite.yaml").is_file()
 
 

@@ -22,7 +22,7 @@ ROOMS = {"agents": "clrl.agents", "clrl": "clrl", "configs": "clrl.configs", "en
 
 # Whom each wing may import besides itself and the leaves. The chain is
 # cli -> {runs, suites} -> launch -> training -> {envs, agents, metrics, settings, storage}.
-LEAVES = {"errors", "machine", "options", "registry", "seeding", "version"}
+LEAVES = {"benchmarks", "errors", "machine", "options", "registry", "seeding", "version"}
 THREE = {"agents", "envs", "metrics"}
 TRAINING = {*THREE, "settings", "storage"}
 LAUNCH = {*TRAINING, "training"}
@@ -203,7 +203,28 @@ def test_environments_load_no_torch(tmp_path: Path) -> None:
     assert "torch" not in loaded_by(environments, tmp_path)
 
 
-def test_listing_and_help_load_nothing_heavy(tmp_path: Path) -> None:
+HEAVY = {"torch", "sklearn", "scipy", "stable_baselines3", "tensorboard", "matplotlib"}
+
+
+@pytest.mark.parametrize("words", ["list", "--help", "--version"])
+def test_what_answers_at_once_loads_little(words: str, tmp_path: Path) -> None:
+    code = "import sys; from clrl.cli.main import main; main(sys.argv[1:]); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, *words.split()],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    answer, _, modules = done.stdout.rstrip().rpartition("\n")
+    assert "clrl" in answer or "permuted-digits" in answer
+    unwanted = HEAVY | {"gymnasium", "numpy", "pandas", "pydantic", "rich", "typeguard"}
+    if words != "list":
+        unwanted |= {"tyro", "yaml"}
+    assert not unwanted & {name.split(".")[0] for name in modules.split()}
+
+
+def test_tables_load_nothing_heavy(tmp_path: Path) -> None:
     light = [
         name
         for name in SOURCES
@@ -211,8 +232,7 @@ def test_listing_and_help_load_nothing_heavy(tmp_path: Path) -> None:
         or wing_of(name) in LEAVES
         or name.split(".")[-1] in {"table", "options", "benchmarks"}
     ]
-    heavy = {"torch", "sklearn", "scipy", "stable_baselines3", "tensorboard", "matplotlib"}
-    assert not heavy & loaded_by(light, tmp_path)
+    assert not HEAVY & loaded_by(light, tmp_path)
 
 
 def test_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def _readable(spec: type) -> Any:
         default = _REQUIRED if required else field.default
         shown = "(required)" if required else None if default not in (None, ()) else ""
         described = tyro.conf.arg(help=text, help_behavior_hint=shown)
-        as_typed: Any = typing.Annotated[Any, described, _reader(hint, field)]
+        as_typed: Any = typing.Annotated[object, described, _reader(hint, field)]
         if field.metadata.get("switch"):
             as_typed = typing.Annotated[bool, tyro.conf.arg(help=text, help_behavior_hint="")]
         if field.metadata.get("positional"):
@@ -222,7 +222,7 @@ def _given(parsed: Any) -> dict[str, Any]:
             found[field.name] = str(value)
         elif isinstance(value, list):
             found[field.name] = [str(item) for item in value]
-        elif value is True and field.type is not Any and field.default is False:
+        elif value is True and field.default is False:
             found[field.name] = True
     return found
 

@@ -18,8 +18,8 @@ from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS
 from clrl.agents.penalties.table import PENALTIES
 from clrl.agents.table import AGENTS, NETWORKS
+from clrl.benchmarks import BENCHMARKS
 from clrl.cli.arguments import parse, values_after
-from clrl.envs.benchmarks import BENCHMARKS
 from clrl.launch.options import LaunchOptions
 from clrl.options import PositiveInt
 from clrl.settings.config import (

@@ -22,14 +22,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 from annotated_types import Ge, Le
 
 from clrl import machine
-from clrl.cli import arguments
 from clrl.cli.play import PlayArguments, play
 from clrl.errors import StorageError, UsageError
 from clrl.launch.options import LaunchOptions
 from clrl.options import PositiveInt
 from clrl.report import Format
 from clrl.settings.values import Place, build, suggestion
-from clrl.storage.record import EVENTS
 from clrl.version import __version__
 
 if TYPE_CHECKING:
@@ -42,7 +40,7 @@ FAILED = 1
 MISTAKE = 2
 INTERRUPTED = 130
 TABLES = {
-    "benchmarks": "clrl.envs.benchmarks:BENCHMARKS",
+    "benchmarks": "clrl.benchmarks:BENCHMARKS",
     "agents": "clrl.agents.table:AGENTS",
     "optimizers": "clrl.agents.optim.table:OPTIMIZERS",
     "addons": "clrl.agents.optim.table:ADDONS",
@@ -208,6 +206,8 @@ def _dispatch(words: list[str]) -> int:
 
 def _read(spec: type[T], argv: list[str], command: str) -> T:
     """Read and check the options of a command without choices."""
+    from clrl.cli import arguments  # loads tyro
+
     given = arguments.parse(spec, argv, f"clrl {command}")
     return cast(T, build(spec, given, Place()))
 
@@ -233,15 +233,15 @@ def list_command(argv: list[str]) -> int:
 
 def _rows(kind: str) -> list[dict[str, str]]:
     if kind == "suites":
-        from clrl import suites
+        from clrl.settings import suite_files
 
         return [
             {
                 "name": name,
-                "summary": " ".join(str(suites.read(name)[1].get("description", "")).split()),
+                "summary": " ".join(str(suite_files.read(name)[1].get("description", "")).split()),
                 "source": "built in",
             }
-            for name in suites.names()
+            for name in suite_files.names()
         ]
     module, _, name = TABLES[kind].partition(":")
     return [
@@ -349,6 +349,8 @@ def report_command(argv: list[str]) -> int:
 
 def tensorboard_command(argv: list[str]) -> int:
     """``clrl tensorboard``: writes means over seeds and becomes TensorBoard's own program."""
+    from clrl.storage.record import EVENTS
+
     options = _read(TensorBoardArguments, argv, "tensorboard")
     folder = Path(options.folder)
     if not folder.is_dir():

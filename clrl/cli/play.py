@@ -121,7 +121,7 @@ def _play(
 
 
 def _trials(policy: Policy, episodes: int, mode: str | None) -> Trials:
-    from clrl.envs.benchmarks import BENCHMARKS
+    from clrl.benchmarks import BENCHMARKS
     from clrl.options import as_keywords
     from clrl.training.trials import Trials
 

@@ -246,4 +246,8 @@ class _Torch:
 
 if __name__ == "__main__":
     machine.die_with_parent()  # which holds the folder's lock, while torch is loaded as well
-    main(Connection(machine.connected(sys.argv[1])), _Torch())
+    try:
+        launcher = Connection(machine.connected(sys.argv[1]))
+    except ConnectionError:  # it is gone already
+        sys.exit()
+    main(launcher, _Torch())

@@ -19,7 +19,7 @@ from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
 from clrl.agents.penalties.table import PENALTIES
 from clrl.agents.table import AGENTS, NETWORKS
-from clrl.envs.benchmarks import BENCHMARKS, is_control
+from clrl.benchmarks import BENCHMARKS, is_control
 from clrl.errors import UsageError
 from clrl.options import PositiveInt
 from clrl.registry import Table

@@ -1,7 +1,7 @@
 """Calls in a process that has seen nothing of this one, as a resumed run's is.
 
 One process with torch loaded waits for calls, and each is made in a fork of it, so that a call
-costs hundredths of a second; where there is no fork, each has a process of its own.
+costs hundredths of a second; where processes do not fork, each has a process of its own.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import types
 from collections.abc import Callable
 from typing import IO, Any
 
+from clrl import machine
 from clrl.testing.promises import Broken
 
-_FORKS = hasattr(os, "fork")
 _server: subprocess.Popen[bytes] | None = None
 _inside = False
 
@@ -56,7 +56,7 @@ def elsewhere(function: Callable[..., Any], *args: Any) -> Any:
     assert server.stdin is not None and server.stdout is not None
     _send(server.stdin, pickle.dumps(job))
     answer = _receive(server.stdout)
-    if not _FORKS or answer is None:
+    if not machine.FORKS or answer is None:
         _stop()
     if answer is None:
         raise Broken("the new process ended without an answer")
@@ -108,7 +108,7 @@ def serve() -> None:
         torch.optim.SGD([torch.zeros(1)])  # has torch load its compiler: seconds
 
         while (job := _receive(sys.stdin.buffer)) is not None:
-            _send(answers, _in_a_fork(job) if _FORKS else _answer(job))
+            _send(answers, _in_a_fork(job) if machine.FORKS else _answer(job))
 
 
 def _in_a_fork(job: bytes) -> bytes:

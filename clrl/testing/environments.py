@@ -12,8 +12,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
+from clrl.benchmarks import BENCHMARKS
 from clrl.envs import NonStationary, NonStationaryVector, state
-from clrl.envs.benchmarks import BENCHMARKS
 from clrl.envs.control import BENCHMARKS as OURS
 from clrl.envs.control import Benchmark, Stationary, single_of, vector_of
 from clrl.envs.registration import env_id

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clrl.envs.benchmarks import BENCHMARKS
+from clrl.benchmarks import BENCHMARKS
 from clrl.envs.streams.base import Stream
 from clrl.testing.elsewhere import elsewhere
 from clrl.testing.promises import Broken, Check, Subject, difference, load

@@ -14,7 +14,7 @@ from clrl.agents.arrays import TorchArrays
 from clrl.agents.device import CPU
 from clrl.agents.networks import Network
 from clrl.agents.table import AGENTS, NETWORKS
-from clrl.envs.benchmarks import BENCHMARKS
+from clrl.benchmarks import BENCHMARKS
 from clrl.envs.control import vector_of
 from clrl.envs.state import load_state_dict, state_dict
 from clrl.errors import UsageError

@@ -13,7 +13,7 @@ import torch
 from clrl.agents.device import CPU, device_of
 from clrl.agents.options import SB3Options
 from clrl.agents.table import AGENTS
-from clrl.envs.benchmarks import BENCHMARKS
+from clrl.benchmarks import BENCHMARKS
 from clrl.envs.control import Benchmark, Stationary, vector_of
 from clrl.errors import UsageError
 from clrl.options import as_keywords

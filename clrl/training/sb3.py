@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clrl.agents.sb3 import Diverged, Learner, own_generators
 from clrl.agents.table import AGENTS
-from clrl.envs.benchmarks import BENCHMARKS
+from clrl.benchmarks import BENCHMARKS
 from clrl.envs.control import Benchmark, Stationary, vector_of
 from clrl.envs.state import load_state_dict, state_dict
 from clrl.errors import UsageError

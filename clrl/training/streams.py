@@ -13,7 +13,7 @@ from clrl.agents.device import CPU
 from clrl.agents.networks import Network
 from clrl.agents.supervised import Supervised
 from clrl.agents.table import AGENTS, NETWORKS
-from clrl.envs.benchmarks import BENCHMARKS
+from clrl.benchmarks import BENCHMARKS
 from clrl.envs.streams.base import Stream
 from clrl.errors import UsageError
 from clrl.metrics import continual

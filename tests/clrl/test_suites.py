@@ -16,6 +16,7 @@ from clrl import suites
 from clrl.agents.optim.options import AdamOptions
 from clrl.errors import UsageError
 from clrl.launch.local import LocalCrew
+from clrl.settings import suite_files
 from clrl.settings.config import resolve
 from clrl.settings.values import Place
 from clrl.storage import record
@@ -108,7 +109,7 @@ class TestReading:
         with pytest.raises(UsageError, match=line):
             suites.from_mapping(raw, Place("some"), "some")
 
-    @pytest.mark.parametrize("name", suites.names())
+    @pytest.mark.parametrize("name", suite_files.names())
     def test_suites_that_come_along(self, name: str) -> None:
         found = suites.load(name)
         assert found.name == name

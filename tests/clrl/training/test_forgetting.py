@@ -15,6 +15,7 @@ from clrl import suites
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.cli.choices import read_run
 from clrl.errors import UsageError
+from clrl.settings import suite_files
 from clrl.settings.config import RunConfig, config_hash, resolve, to_dict
 from clrl.settings.values import Place
 from clrl.training.control import ControlTraining
@@ -329,7 +330,7 @@ def test_methods_on_the_command_line() -> None:
     assert list(suites.single(config, "0").learners) == ["sgd+rehearsal+online-ewc"]
 
 
-@pytest.mark.parametrize("name", [name for name in suites.names() if "forgetting" in name])
+@pytest.mark.parametrize("name", [name for name in suite_files.names() if "forgetting" in name])
 def test_suites_name_the_two_lines_or_are_control(name: str) -> None:
     made = suites.load(name)
     labels = {label: [m.name for m in c.consolidation] for label, c in made.learners.items()}

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clrl.envs.benchmarks import BENCHMARKS
+from clrl.benchmarks import BENCHMARKS
 from clrl.envs.streams.base import Stream
 from clrl.registry import Entry
 
@@ -67,7 +67,7 @@ def test_options_and_constructor_agree(entry: Entry) -> None:
 
 def test_listing_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from clrl.envs.benchmarks import BENCHMARKS; "
+        "import sys; from clrl.benchmarks import BENCHMARKS; "
         "[entry.options_type() for entry in BENCHMARKS if entry.source == 'built in']; "
         "print(*sys.modules)"
     )
