@@ -14,9 +14,9 @@ from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
 from clrl.agents.penalties.table import PENALTIES
 from clrl.agents.table import AGENTS, NETWORKS
+from clrl.benchmarks import BENCHMARKS
 from clrl.cli.choices import read_run
 from clrl.cli.main import SuiteArguments, _read
-from clrl.envs.benchmarks import BENCHMARKS
 from clrl.registry import Table
 
 ROOT = Path(__file__).parents[1]
