@@ -183,6 +183,12 @@ def test_keeps_the_contract(activation: str, init: str, layer_norm: bool) -> Non
     assert "members independent" in held and "fresh draws as the first ones" in held
 
 
+def test_keeps_the_contract_with_dropout() -> None:
+    assert "another seed gives another result" in check_network(
+        MLP, widths=(7, 5), dropout=0.2, steps=12
+    )
+
+
 def test_initialise_draws_every_parameter_anew() -> None:
     one, two = mlp((20, 10), seed=3), mlp((20, 10), seed=4)
     two.initialise(seeded(3))
