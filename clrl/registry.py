@@ -71,7 +71,7 @@ def plug_ins_refused(reason: str) -> Iterator[None]:
 
 
 @functools.cache
-def _published(path: tuple[str, ...]) -> importlib.metadata.EntryPoints:
+def _published(path: tuple[str, ...]) -> Any:  # its type has another name before Python 3.12
     """What the distributions on a path publish; read once, since it is a file of each of them."""
     return importlib.metadata.entry_points()
 
