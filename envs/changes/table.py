@@ -1,0 +1,75 @@
+"""The table of changes. Data only."""
+
+from __future__ import annotations
+
+from clrl.registry import Entry, Table
+
+_CHANGES = "clrl.envs.changes:"
+
+CHANGES = Table(
+    "change",
+    [
+        Entry(
+            "permute-observation",
+            "the order of the observation's entries; to a permutation",
+            _CHANGES + "PermuteObservation",
+        ),
+        Entry(
+            "offset-observation",
+            "a constant added to each entry; to one number an entry",
+            _CHANGES + "OffsetObservation",
+        ),
+        Entry(
+            "scale-observation",
+            "a factor on each entry; to one number an entry",
+            _CHANGES + "ScaleObservation",
+        ),
+        Entry(
+            "rotate-observation",
+            "pairs of entries turned; to an angle (rad) a pair",
+            _CHANGES + "RotateObservation",
+        ),
+        Entry(
+            "mask-observation",
+            "entries hidden behind 0; to truth values",
+            _CHANGES + "MaskObservation",
+        ),
+        Entry(
+            "noisy-observation",
+            "normal noise on each entry; to standard deviations >= 0",
+            _CHANGES + "NoisyObservation",
+        ),
+        Entry(
+            "permute-actions",
+            "what the actions do; to a permutation",
+            _CHANGES + "PermuteActions",
+        ),
+        Entry(
+            "delay-actions",
+            "steps until an action is carried out; to a whole number",
+            _CHANGES + "DelayActions",
+        ),
+        Entry(
+            "noisy-actions",
+            "random actions, or noise on them; to a probability, or a standard deviation",
+            _CHANGES + "NoisyActions",
+        ),
+        Entry("scale-reward", "a factor on the reward; to a number", _CHANGES + "ScaleReward"),
+        Entry(
+            "shift-reward",
+            "a constant added to every reward; to a number",
+            _CHANGES + "ShiftReward",
+        ),
+        Entry("flip-reward", "the reward's sign; to a truth value", _CHANGES + "FlipReward"),
+        Entry(
+            "physics",
+            "physical parameters by name; to a number each",
+            _CHANGES + "Physics",
+        ),
+        Entry(
+            "switch-task",
+            "the whole environment, out of clrl.envs.Tasks; to an index",
+            _CHANGES + "SwitchTask",
+        ),
+    ],
+)
