@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from clrl.registry import Entry, Table
+from typing import Any
+
+from clrl.options import as_keywords
+from clrl.registry import Entry, Table, importable
 
 _PERMUTED = "clrl.envs.streams.permuted:"
 _REGRESSION = "clrl.envs.streams.regression:"
@@ -17,7 +20,26 @@ def _control(name: str, summary: str, benchmark: str) -> Entry:
     return Entry(name, summary, target, target)
 
 
-BENCHMARKS = Table(
+class _PlugIn(Entry):
+    """A benchmark of the user's own."""
+
+    def load(self) -> Any:
+        """See `clrl.envs.control.plugin.benchmark_of`."""
+        from clrl.envs.control.plugin import benchmark_of
+
+        return benchmark_of(super().load(), self.name)
+
+
+class _Benchmarks(Table):
+    """The table of benchmarks, whose plug-ins may be functions that make environments."""
+
+    def find(self, name: str, where: str = "") -> Entry:
+        """See `Table.find`."""
+        entry = super().find(name, where)
+        return entry if entry.source == "built in" else _PlugIn(**vars(entry))
+
+
+BENCHMARKS = _Benchmarks(
     "benchmark",
     [
         Entry(
@@ -152,6 +174,9 @@ BENCHMARKS = Table(
             "CartPole, Acrobot and MountainCar in turn, every 50,000 steps",
             "ClassicControlCycle",
         ),
+        _control(
+            "changing", "any registered environment by its id, changing as you say", "Changing"
+        ),
         _control("gymnasium", "any registered environment by its id, as it is", "Stationary"),
     ],
     group="clrl.benchmarks",
@@ -161,3 +186,18 @@ BENCHMARKS = Table(
 def is_control(name: str) -> bool:
     """Whether a name of the table is that of a control task; plug-ins are not looked at."""
     return any(entry.name == name and entry.target.startswith(_CONTROL) for entry in BENCHMARKS)
+
+
+def as_choice(benchmark: Any) -> dict[str, Any]:
+    """A control task as a choice from the table: its name and options, as YAML has them.
+
+    Raises:
+        UsageError: its class, or one that it holds, is not to be found in a module.
+    """
+    kind = type(benchmark)
+    own = (entry.name for entry in BENCHMARKS if entry.target == _CONTROL + kind.__name__)
+    name = next(own, "") if kind.__module__.startswith(_CONTROL[:-1]) else ""
+    if not name:
+        name = importable(kind)
+    plain = benchmark.to_dict() if hasattr(benchmark, "to_dict") else as_keywords(benchmark)
+    return {"name": name, **plain}

@@ -76,6 +76,16 @@ def _published(path: tuple[str, ...]) -> Any:  # its type has another name befor
     return importlib.metadata.entry_points()
 
 
+def check_trusted(name: str, where: str = "") -> None:
+    """Refuse a name with a module in it where plug-ins are refused.
+
+    Raises:
+        UsageError: they are.
+    """
+    if _REFUSED.get():
+        raise UsageError(f"{f'{where}: ' if where else ''}{name!r}: {_REFUSED.get()}")
+
+
 class Table:
     """Everything of one kind that can be named.
 
@@ -123,8 +133,7 @@ class Table:
         if name in self._built_in:
             return self._built_in[name]
         if ":" in name:
-            if _REFUSED.get():
-                raise UsageError(f"{f'{where}: ' if where else ''}{name!r}: {_REFUSED.get()}")
+            check_trusted(name, where)
             return Entry(name=name, summary="plug-in", target=name, source="plug-in")
         installed = self._installed()
         if name in installed:
@@ -134,6 +143,20 @@ class Table:
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
         prefix = f"{where}: " if where else ""
         raise UsageError(f"{prefix}unknown {self.kind} {name!r}; {hint}")
+
+
+def importable(cls: type) -> str:
+    """``package.module:Name`` of a class.
+
+    Raises:
+        UsageError: it cannot be imported by that name.
+    """
+    if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__:
+        raise UsageError(
+            f"{cls.__qualname__}: expected a class that a module holds, so that others can import "
+            f"it, got one of {cls.__module__}"
+        )
+    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def import_target(target: str, name: str) -> Any:
@@ -173,7 +196,7 @@ def options_type_of(target: Callable[..., Any]) -> type:
 _PLAIN = (bool, int, float, str)
 
 
-def options_from_signature(target: Callable[..., Any]) -> type:
+def options_from_signature(target: Callable[..., Any], skip: int = 1) -> type:
     """Describe a callable's keyword options as a frozen dataclass.
 
     The first parameter (the parameters of an optimizer, the seed of a stream) is
@@ -182,12 +205,13 @@ def options_from_signature(target: Callable[..., Any]) -> type:
 
     Args:
         target: a class or function, for instance a ``torch.optim.Optimizer`` subclass.
+        skip: how many parameters come before the options.
 
     Returns:
         A frozen dataclass type with one field an option; options without a default are
         required.
     """
-    parameters = list(inspect.signature(target).parameters.values())[1:]
+    parameters = list(inspect.signature(target).parameters.values())[skip:]
     callable_ = target.__init__ if inspect.isclass(target) else target
     try:
         hints = typing.get_type_hints(callable_, include_extras=True)

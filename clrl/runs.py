@@ -19,6 +19,7 @@ from clrl.report.recorded import Recorded, load
 from clrl.settings.values import Place, build, show
 
 if TYPE_CHECKING:
+    from clrl.envs import Benchmark
     from clrl.suites import Suite
 
 Chosen = str | Mapping[str, Any]
@@ -29,7 +30,7 @@ Seeds = int | str | Iterable[int]
 
 
 def run(
-    benchmark: Chosen | None = None,
+    benchmark: Chosen | Benchmark | None = None,
     *,
     agent: Chosen | None = None,
     network: Chosen | None = None,
@@ -50,7 +51,8 @@ def run(
     What is finished is not done again, and what was interrupted goes on.
 
     Args:
-        benchmark: where experience comes from; see ``clrl list benchmarks``.
+        benchmark: where experience comes from; see ``clrl list benchmarks``. A control task may
+            also be given as what it is, such as `clrl.envs.Changing`.
         agent: what learns; see ``clrl list agents``.
         network: see ``clrl list networks``.
         optimizer: the update rule; an add-on's name stands for it over ``base``.
@@ -76,6 +78,8 @@ def run(
         KeyboardInterrupt: after Ctrl-C; there are checkpoints, and the same call goes on.
     """
     from clrl import suites
+    from clrl.benchmarks import as_choice
+    from clrl.envs import Benchmark
     from clrl.settings.config import resolve
 
     given = {
@@ -91,6 +95,8 @@ def run(
         "chunk_size": chunk_size,
     }
     options = _launch_options(how)
+    if isinstance(benchmark, Benchmark):
+        given["benchmark"] = as_choice(benchmark)
     raw = {key: _plain(value) for key, value in given.items() if value is not None}
     table = suites.single(resolve(raw, Place()), _seeds(seeds))
     label = next(iter(table.benchmarks))

@@ -34,9 +34,10 @@ from clrl.envs.changes import (
     ShiftReward,
     SwitchTask,
 )
-from clrl.envs.control import Benchmark
+from clrl.envs.control import Benchmark, Changing
 from clrl.envs.episode_log import EpisodeLog
 from clrl.envs.nonstationary import NonStationary, NonStationaryVector
+from clrl.envs.physics import Parameter
 from clrl.envs.registration import register
 from clrl.envs.schedules import (
     AtSteps,
@@ -66,6 +67,7 @@ from clrl.seeding import derived_seed, numpy_generator, seed_sequence
 __all__ = [
     "AtSteps",
     "Benchmark",
+    "Changing",
     "Choice",
     "Continuously",
     "Cycle",
@@ -84,6 +86,7 @@ __all__ = [
     "NonStationaryVector",
     "Normal",
     "OffsetObservation",
+    "Parameter",
     "PermuteActions",
     "PermuteObservation",
     "Physics",

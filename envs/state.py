@@ -35,7 +35,7 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
 
 from clrl.envs.episode_log import EpisodeLog
 from clrl.envs.mujoco import MujocoVectorEnv
-from clrl.envs.physics import parameters_of
+from clrl.envs.physics import declares, parameters_of
 from clrl.envs.plain import from_plain, generator_state, load_generator, to_plain
 from clrl.errors import UsageError
 
@@ -163,7 +163,7 @@ def _keeper_of(layer: Any) -> _Keeper:
     if hasattr(layer, "own_state_dict"):
         return _OWN
     if hasattr(layer, "state_dict"):
-        return _PUBLIC
+        return _DECLARED if declares(layer) else _PUBLIC
     name = _name(type(layer))
     if name in _KEEPERS:
         return _KEEPERS[name]
@@ -186,6 +186,17 @@ _EPISODE_LOG = _Keeper(_OWN.save, _OWN.load, ("Box2D",))
 _PUBLIC = _Keeper(
     lambda layer: dict(layer.state_dict()),
     lambda layer, saved: layer.load_state_dict(saved),
+)
+
+
+def _load_declared(env: Any, saved: Mapping[str, Any]) -> None:
+    parameters_of(env).load_state_dict(saved["physics"])
+    env.load_state_dict(saved["own"])
+
+
+_DECLARED = _Keeper(
+    lambda env: {"physics": parameters_of(env).state_dict(), "own": dict(env.state_dict())},
+    _load_declared,
 )
 
 

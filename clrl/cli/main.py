@@ -7,6 +7,7 @@ Nothing heavy is imported before it is known to be needed.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import json
@@ -26,6 +27,7 @@ from clrl.cli.play import PlayArguments, play
 from clrl.errors import StorageError, UsageError
 from clrl.launch.options import LaunchOptions
 from clrl.options import PositiveInt
+from clrl.registry import Entry
 from clrl.report import Format
 from clrl.settings.values import Place, build, suggestion
 from clrl.version import __version__
@@ -41,6 +43,8 @@ MISTAKE = 2
 INTERRUPTED = 130
 TABLES = {
     "benchmarks": "clrl.benchmarks:BENCHMARKS",
+    "changes": "clrl.changes:CHANGES",
+    "schedules": "clrl.changes:SCHEDULES",
     "agents": "clrl.agents.table:AGENTS",
     "optimizers": "clrl.agents.optim.table:OPTIMIZERS",
     "addons": "clrl.agents.optim.table:ADDONS",
@@ -50,6 +54,8 @@ TABLES = {
     "metrics": "clrl.metrics.table:METRICS",
 }
 KINDS = (*TABLES, "suites")
+_WITH_OPTIONS = ("changes", "schedules")
+"""Kinds that no --help shows the options of: the list does."""
 
 
 @dataclass(frozen=True)
@@ -245,9 +251,23 @@ def _rows(kind: str) -> list[dict[str, str]]:
         ]
     module, _, name = TABLES[kind].partition(":")
     return [
-        {"name": entry.name, "summary": entry.summary, "source": entry.source}
+        {
+            "name": entry.name,
+            "summary": entry.summary + (_options(entry) if kind in _WITH_OPTIONS else ""),
+            "source": entry.source,
+        }
         for entry in getattr(importlib.import_module(module), name)
     ]
+
+
+def _options(entry: Entry) -> str:
+    """The options of an entry in brackets, with their defaults; nothing where there are none."""
+    shown = [
+        field.name if field.default is dataclasses.MISSING else f"{field.name}={field.default}"
+        for field in dataclasses.fields(entry.options_type())
+        if field.init
+    ]
+    return f" ({', '.join(shown)})" if shown else ""
 
 
 def run_command(argv: list[str]) -> int:

@@ -285,7 +285,12 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 
 
 def choice_to_dict(choice: Choice) -> dict[str, Any]:
-    """A choice as plain data: its name and all its options."""
+    """A choice as plain data: its name and all its options.
+
+    Options that hold more than plain values have a method ``to_dict`` that says them.
+    """
+    if hasattr(choice.options, "to_dict"):
+        return {"name": choice.name, **choice.options.to_dict()}
     options = {
         field.name: _plain(getattr(choice.options, field.name))
         for field in dataclasses.fields(choice.options)
@@ -327,7 +332,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def flat(plain: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings and lists of mappings (as `to_dict` gives them) -> dotted keys."""
     if isinstance(plain, list) and any(isinstance(item, Mapping) for item in plain):
-        plain = {short_name(str(item.get("name"))): item for item in plain}
+        named = all(isinstance(item, Mapping) and "name" in item for item in plain)
+        plain = {
+            short_name(str(item["name"])) if named else str(index): item
+            for index, item in enumerate(plain)
+        }
     if not isinstance(plain, Mapping):
         return {prefix: plain}
     found: dict[str, Any] = {}

@@ -16,6 +16,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+import yaml
 from annotated_types import Ge, Gt, Le, Lt
 
 from clrl.errors import UsageError
@@ -76,6 +77,9 @@ def check(hint: Any, raw: Any, place: Place) -> Any:
         return TypeAdapter(hint, config=config).validate_python(_read(hint, raw))
     except ValidationError:
         raise place.error(f"expected {describe(hint)}, got {show(raw)}") from None
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise place.error(f"expected {describe(hint)}, got {show(raw)}: {problem}") from None
 
 
 def build(options: type, raw: Mapping[str, Any], place: Place) -> Any:
@@ -165,7 +169,11 @@ def describe(hint: Any) -> str:
         return " or ".join(dict.fromkeys(words))
     if origin is Literal:
         return "one of " + ", ".join(str(argument) for argument in arguments)
+    if origin in (dict, Mapping):
+        return "a mapping"
     if origin is tuple and arguments[-1] is Ellipsis:
+        if arguments[0] is Any:
+            return "a list"
         return f"a list, each item {describe(arguments[0])}"
     if origin is tuple:
         words = list(dict.fromkeys(describe(argument) for argument in arguments))
@@ -223,6 +231,11 @@ def _read(hint: Any, raw: Any) -> Any:
     """Read text as what the type calls for; what cannot be read is returned as it came."""
     hint = _unwrap(hint)[0]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (dict, Mapping) and isinstance(raw, str):
+        return _yaml(raw)
+    if hint == tuple[Any, ...] and isinstance(raw, list | tuple):
+        read = [_yaml(item) if isinstance(item, str) else item for item in raw]
+        return tuple(one for item in read for one in (item if isinstance(item, list) else [item]))
     if origin in (typing.Union, types.UnionType):
         return _read_union(arguments, raw)
     if origin is tuple and isinstance(raw, list | tuple):
@@ -248,7 +261,8 @@ def _read(hint: Any, raw: Any) -> Any:
 
 def _read_union(arms: tuple[Any, ...], raw: Any) -> Any:
     if str in arms and isinstance(raw, str):
-        return raw
+        lists = any(typing.get_origin(arm) is tuple for arm in arms)
+        return _yaml(raw) if lists and raw.startswith("[") else raw
     if type(None) in arms and raw in ("none", "null"):
         return None
     for arm in arms:
@@ -256,6 +270,11 @@ def _read_union(arms: tuple[Any, ...], raw: Any) -> Any:
         if value is not raw:
             return value
     return raw
+
+
+def _yaml(text: str) -> Any:
+    """A mapping or a list that the command line gives as text; other text stays as it is."""
+    return yaml.safe_load(text) if text.lstrip()[:1] in ("{", "[") else text
 
 
 def _number(kind: type, raw: Any) -> Any:

@@ -207,6 +207,11 @@ class Tests:
         self._seeds = seeds
         episodes: int = agent.options.test_episodes
         self.trials = Trials(recipe, seeds, episodes)
+        if self.trials.stacked:
+            raise UsageError(
+                "agent.test_episodes: expected 0, since this benchmark has several changes, and "
+                f"what they are together cannot be told ahead, got {episodes}"
+            )
         if not self.trials.has_tasks:
             raise UsageError(
                 "agent.test_episodes: expected 0, since this benchmark has no tasks to come back "

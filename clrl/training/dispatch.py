@@ -14,7 +14,7 @@ from clrl.agents.device import CPU, device_of
 from clrl.agents.options import SB3Options
 from clrl.agents.table import AGENTS
 from clrl.benchmarks import BENCHMARKS
-from clrl.envs.control import Benchmark, Stationary, vector_of
+from clrl.envs.control import Benchmark, vector_of
 from clrl.errors import UsageError
 from clrl.options import as_keywords
 from clrl.settings.config import RunConfig
@@ -108,4 +108,4 @@ class _Nowhere:
 
 def _acts(make: Any) -> bool:
     """Whether what makes a benchmark makes control tasks."""
-    return isinstance(make, type) and issubclass(make, (Benchmark, Stationary))
+    return isinstance(make, type) and issubclass(make, Benchmark)

@@ -17,7 +17,7 @@ from torch import Tensor
 from clrl.agents.sb3 import Diverged, Learner, own_generators
 from clrl.agents.table import AGENTS
 from clrl.benchmarks import BENCHMARKS
-from clrl.envs.control import Benchmark, Stationary, vector_of
+from clrl.envs.control import Benchmark, vector_of
 from clrl.envs.state import load_state_dict, state_dict
 from clrl.errors import UsageError
 from clrl.options import as_keywords
@@ -60,7 +60,7 @@ class SB3Training:
         self._make: Callable[..., Learner] = AGENTS.find(config.agent.name).load()
         self._rule = update_rule(config)
         recipe = BENCHMARKS.find(config.benchmark.name).load()
-        self._recipe: Benchmark | Stationary = recipe(**as_keywords(config.benchmark.options))
+        self._recipe: Benchmark = recipe(**as_keywords(config.benchmark.options))
         self.lanes: int = config.agent.options.num_envs
         self.clock = Clock()
         self._states: dict[str, str] = {}  # how learners ended, by seed

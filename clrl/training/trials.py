@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
 from clrl.envs.control import vector_of
@@ -34,6 +34,8 @@ class Trials:
         envs: the environments, those of a member side by side.
         has_tasks: whether the benchmark has tasks to come back to. Where it has none, every trial
             takes place in the world as it is at a training's start.
+        stacked: there are several changes, and no list of what they will be together: which comes
+            first may depend on when episodes end. There are no tasks to come back to then.
 
     Raises:
         UsageError: as `clrl.envs.control.vector_of` raises it.
@@ -46,13 +48,14 @@ class Trials:
         self._episodes = episodes
         lanes = episodes * len(self._seeds)
         self.envs: Envs = vector_of(recipe, lanes, len(self._seeds), render_mode=render_mode)
-        self.has_tasks = isinstance(self.envs, NonStationaryVector) and not self.envs.drifts
+        self._changing = list(_changing(self.envs))
+        self.stacked = len(self._changing) > 1
+        self.has_tasks = len(self._changing) == 1 and not self._changing[0].drifts
 
     def values(self, member: int, task: int) -> list[Array]:
         """The values of a member's tasks up to one, each once, in the order they came."""
         assert isinstance(self.envs, NonStationaryVector)
-        first = [derived_seed(seed, "env/0") for seed in self._seeds]
-        self.envs.reset(seed=[seed for seed in first for _ in range(self._episodes)])
+        self._begin_as_training()
         start = self.envs.value[member * self._episodes]
         planned = [one.value for one in self.envs.preview(task, member)]
         found: list[Array] = []
@@ -60,6 +63,12 @@ class Trials:
             if not any(np.array_equal(value, before) for before in found):
                 found.append(value)
         return found
+
+    def _begin_as_training(self) -> None:
+        """Begin the worlds that the learners met in training."""
+        first = [derived_seed(seed, "env/0") for seed in self._seeds]
+        seeds = [seed for seed in first for _ in range(self._episodes)]
+        self.envs.reset(seed=seeds)  # type: ignore[arg-type]
 
     def returns(
         self,
@@ -80,10 +89,14 @@ class Trials:
         """
         lanes = range(first, first + self._episodes)
         seeds = [derived_seed(s, f"test/{index}/{lane}") for s in self._seeds for lane in lanes]
+        held = [] if values is None else [values]
+        if self.stacked:
+            self._begin_as_training()
+            held = [one.value[:: self._episodes] for one in self._changing]
         observations, _ = self.envs.reset(seed=seeds)  # type: ignore[arg-type]
-        if values is not None:
-            assert isinstance(self.envs, NonStationaryVector)
-            self.envs.hold(np.full(len(self._seeds), index), values)
+        if held:
+            for one, value in zip(self._changing, held, strict=True):
+                one.hold(np.full(len(self._seeds), index), value)
             observations, _ = self.envs.reset()
         total = np.zeros(len(observations))
         going = np.ones(len(observations), np.bool_)
@@ -94,3 +107,11 @@ class Trials:
             going &= ~(terminated | truncated)
             watch(self.envs)
         return total.reshape(len(self._seeds), -1)
+
+
+def _changing(envs: Any) -> Iterator[NonStationaryVector]:
+    """What makes environments change, from the outside in."""
+    while isinstance(envs, VectorWrapper):
+        if isinstance(envs, NonStationaryVector):
+            yield envs
+        envs = envs.env

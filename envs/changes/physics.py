@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -49,9 +50,11 @@ class Physics(Change):
         for name in self.names:
             if name not in physics.parameters:
                 whole = [one for one in physics.parameters if "/" not in one]
+                near = difflib.get_close_matches(name, list(physics.parameters), n=1, cutoff=0.6)
                 raise UsageError(
                     f"Physics.names: {host.env.unwrapped} has no parameter {name!r}; "
-                    f"expected one of {', '.join(whole)}"
+                    + (f"did you mean {near[0]!r}? " if near else "")
+                    + f"expected one of {', '.join(whole)}"
                     + (", or one of a single part" if len(whole) < len(physics.parameters) else "")
                 )
         known = [physics.parameters[name] for name in self.names]

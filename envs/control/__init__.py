@@ -7,7 +7,7 @@ else is said, actions, rewards, ends of episodes and units are those of the Gymn
 named.
 """
 
-from clrl.envs.control.base import Benchmark, Stationary
+from clrl.envs.control.base import Benchmark
 from clrl.envs.control.making import BENCHMARKS, make, make_vector, single_of, vector_of
 from clrl.envs.control.observations import (
     OffsetAcrobot,
@@ -28,6 +28,7 @@ from clrl.envs.control.physics import (
     SlipperyWalker2d,
     SwitchingCartPole,
 )
+from clrl.envs.control.registered import Changing, Stationary
 from clrl.envs.control.tasks import ClassicControlCycle
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "ActuatorAnt",
     "ActuatorHalfCheetah",
     "Benchmark",
+    "Changing",
     "ClassicControlCycle",
     "DriftingCartPole",
     "GravityAnt",

@@ -7,18 +7,18 @@ import contextlib
 import importlib
 import importlib.util
 import typing
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 from annotated_types import Ge
-from gymnasium.wrappers import TimeLimit
+from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from clrl.envs.changes import Change
 from clrl.envs.schedules import Schedule
-from clrl.errors import UsageError
+from clrl.envs.written import is_pair
+from clrl.errors import UsageError, shown
 
 Env = gym.Env[Any, Any]
 
@@ -45,43 +45,61 @@ class Benchmark(abc.ABC):
                 _check_option(name, declared, getattr(self, name))
 
     @abc.abstractmethod
-    def change(self) -> tuple[Change, Schedule]:
-        """What changes, when and to what."""
+    def change(self) -> tuple[Change, Schedule] | Sequence[tuple[Change, Schedule]]:
+        """What changes, when and to what; of several changes a list, from the inside out."""
 
     def make_base(self, render_mode: str | None) -> Env:
         """The environment inside, without a time limit.
 
         Raises:
-            UsageError: the optional dependency is not installed.
+            UsageError: Gymnasium does not know it, or the optional dependency is not installed.
         """
         try:
             return bare(self.base, render_mode=render_mode, **self.base_options())
-        except (gym.error.DependencyNotInstalled, ModuleNotFoundError) as error:
+        except (gym.error.Error, ModuleNotFoundError) as error:
+            missing = isinstance(error, gym.error.DependencyNotInstalled | ModuleNotFoundError)
+            if not (missing and self.extra):
+                raise UsageError(f"{type(self).__name__}: {self.base!r}: {error}") from error
             raise UsageError(
                 f"{type(self).__name__} needs {self.extra}, which is not installed: "
                 f"pip install 'clrl[{self.extra}]'"
             ) from error
+
+    def time_limit(self) -> int | None:
+        """Steps after which an episode ends: that of `base`; None for none."""
+        try:
+            return gym.spec(self.base).max_episode_steps if self.base else None
+        except (gym.error.Error, ModuleNotFoundError) as error:
+            raise UsageError(f"{type(self).__name__}: {self.base!r}: {error}") from error
 
     def base_options(self) -> dict[str, Any]:
         """Keywords for the environment inside."""
         return {}
 
 
-@dataclass(frozen=True)
-class Stationary:
-    """Any environment that Gymnasium knows, as it is: one task that lasts for ever.
+def changes_of(recipe: Benchmark) -> Sequence[tuple[Change, Schedule]]:
+    """All changes of a benchmark, from the inside out.
 
-    Attributes:
-        id: its id; ``module:id`` imports the module first.
+    Raises:
+        UsageError: it gives something else.
     """
+    given: Any = recipe.change()
+    pairs = [given] if is_pair(given) else given
+    if not isinstance(pairs, (list, tuple)) or not all(is_pair(pair) for pair in pairs):
+        raise UsageError(
+            f"{type(recipe).__name__}.change: expected (change, schedule), or a list of such "
+            f"pairs, got {shown(given)}"
+        )
+    return pairs
 
-    id: str = "CartPole-v1"
 
-
-def bare(base: str, **options: Any) -> Env:
-    """A Gymnasium environment without any wrapper."""
+def bare(base: str, render_mode: str | None = None, **options: Any) -> Env:
+    """An environment as its maker made it, without Gymnasium's wrappers."""
+    if render_mode is not None:  # some know nothing of it
+        options["render_mode"] = render_mode
     with deprecations_muted():
-        return gym.make(base, max_episode_steps=-1, disable_env_checker=True, **options).unwrapped
+        env = gym.make(base, max_episode_steps=-1, disable_env_checker=True, **options)
+    return env.env if isinstance(env, OrderEnforcing) else env
 
 
 def limited(env: Env, limit: int | None) -> Env:

@@ -10,9 +10,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from clrl.envs.classic import VECTOR_ENVS
 from clrl.envs.control import observations, physics, tasks
-from clrl.envs.control.base import Benchmark, Env, Stationary, bare, deprecations_muted, limited
+from clrl.envs.control.base import Benchmark, Env, changes_of, limited
+from clrl.envs.control.registered import Registered
 from clrl.envs.mujoco import MUJOCO_IDS, MujocoVectorEnv
-from clrl.envs.nonstationary import NonStationary, NonStationaryVector
+from clrl.envs.nonstationary import NonStationary, NonStationaryVector, taken_apart
 from clrl.envs.registration import env_id
 from clrl.envs.schedules.when import NEVER
 from clrl.errors import UsageError
@@ -29,7 +30,7 @@ BENCHMARKS: dict[str, type[Benchmark]] = {
 
 
 def vector_of(
-    recipe: Benchmark | Stationary,
+    recipe: Benchmark,
     num_envs: int,
     worlds: int,
     autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
@@ -50,9 +51,7 @@ def vector_of(
     Raises:
         UsageError: there is no such environment, or an optional dependency is not installed.
     """
-    if isinstance(recipe, Benchmark) and BENCHMARKS.get(type(recipe).__name__) is not type(recipe):
-        return _vector(recipe, num_envs, worlds, None, render_mode, autoreset_mode, arrays)
-    if isinstance(recipe, Benchmark):
+    if BENCHMARKS.get(type(recipe).__name__) is type(recipe):
         name, options = env_id(type(recipe).__name__), as_keywords(recipe)
         if arrays is not None:
             options["arrays"] = arrays
@@ -61,24 +60,7 @@ def vector_of(
         return gym.make_vec(
             name, num_envs=num_envs, worlds=worlds, autoreset_mode=autoreset_mode, **options
         )
-    if recipe.id in VECTOR_ENVS and render_mode is None:
-        return VECTOR_ENVS[recipe.id](num_envs, autoreset_mode=autoreset_mode, arrays=arrays)
-    try:
-        if recipe.id in MUJOCO_IDS and render_mode is None:
-            limit = gym.spec(recipe.id).max_episode_steps
-            lanes = [lambda: limited(bare(recipe.id), limit)] * num_envs
-            return MujocoVectorEnv(lanes, autoreset_mode=autoreset_mode)
-        with deprecations_muted():
-            return gym.make_vec(
-                recipe.id,
-                num_envs=num_envs,
-                vectorization_mode="sync",
-                vector_kwargs={"autoreset_mode": autoreset_mode},
-                disable_env_checker=True,
-                render_mode=render_mode,
-            )
-    except (gym.error.Error, ModuleNotFoundError) as error:
-        raise UsageError(f"benchmark.id: {recipe.id}: {error}") from error
+    return _vector(recipe, num_envs, worlds, None, render_mode, autoreset_mode, arrays)
 
 
 def make(
@@ -102,9 +84,10 @@ def make(
         UsageError: an option is out of range, or an optional dependency is not installed.
     """
     recipe = BENCHMARKS[benchmark](**options)
-    change, schedule = recipe.change()
     env = recipe.make_base(render_mode)
-    return NonStationary(env, change, schedule, reveal_task=reveal_task, task_seed=task_seed)
+    for change, schedule in changes_of(recipe):
+        env = NonStationary(env, change, schedule, reveal_task=reveal_task, task_seed=task_seed)
+    return env
 
 
 def make_vector(
@@ -119,7 +102,7 @@ def make_vector(
     autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     arrays: Any = None,
     **options: Any,
-) -> NonStationaryVector:
+) -> VectorEnv[Any, Any, Any]:
     """Make a benchmark's vector environment; ``gymnasium.make_vec`` calls this.
 
     CartPole, Acrobot, MountainCar and Pendulum are stepped as arrays, Ant, HalfCheetah, Hopper and
@@ -157,9 +140,10 @@ def make_vector(
 
 def single_of(recipe: Benchmark, render_mode: str | None = None) -> Env:
     """The environment of a benchmark that need not be of this package, with its time limit."""
-    change, schedule = recipe.change()
-    limit = gym.spec(recipe.base).max_episode_steps if recipe.base else None
-    return NonStationary(limited(recipe.make_base(render_mode), limit), change, schedule)
+    env = limited(recipe.make_base(render_mode), recipe.time_limit())
+    for change, schedule in changes_of(recipe):
+        env = NonStationary(env, change, schedule)
+    return env
 
 
 def _vector(
@@ -172,29 +156,42 @@ def _vector(
     arrays: Any,
     reveal_task: bool = False,
     task_seed: int | None = None,
-) -> NonStationaryVector:
+) -> VectorEnv[Any, Any, Any]:
     """See `make_vector`."""
-    change, schedule = recipe.change()
     if num_envs < 1:
         raise UsageError(f"num_envs: expected an integer >= 1, got {num_envs}")
-    limit = max_episode_steps
-    if limit is None and recipe.base:
-        limit = gym.spec(recipe.base).max_episode_steps
-    elif limit == -1:
+    changes = changes_of(recipe)
+    limit = recipe.time_limit() if max_episode_steps is None else max_episode_steps
+    if limit == -1:
         limit = None
+    base = recipe.known if isinstance(recipe, Registered) else recipe.base
+    inside: list[list[dict[str, Any]]] = []  # of each lane, the changes that its maker made
     env: VectorEnv[Any, Any, Any]
-    if recipe.base in VECTOR_ENVS and render_mode is None:
-        env = VECTOR_ENVS[recipe.base](
+    if base in VECTOR_ENVS and render_mode is None:
+        env = VECTOR_ENVS[base](
             num_envs,
             max_episode_steps=limit or NEVER,
             autoreset_mode=autoreset_mode,
             arrays=arrays,
         )
     else:
-        lanes = [lambda: limited(recipe.make_base(render_mode), limit)] * num_envs
-        ours = recipe.base in MUJOCO_IDS and render_mode is None
+
+        def lane() -> Env:
+            one, made_with = taken_apart(limited(recipe.make_base(render_mode), limit))
+            inside.append(made_with)
+            return one
+
+        ours = base in MUJOCO_IDS and render_mode is None
         make_lanes = MujocoVectorEnv if ours else SyncVectorEnv
-        env = make_lanes(lanes, autoreset_mode=autoreset_mode)
-    return NonStationaryVector(
-        env, change, schedule, worlds=worlds, reveal_task=reveal_task, task_seed=task_seed
-    )
+        env = make_lanes([lane] * num_envs, autoreset_mode=autoreset_mode)
+    if any(one != inside[0] for one in inside):
+        raise UsageError(
+            f"{type(recipe).__name__}: expected lanes that change alike, got {inside[0]} and others"
+        )
+    for made_with in inside[0] if inside else []:
+        env = NonStationaryVector(env, worlds=worlds, **made_with)
+    for change, schedule in changes:
+        env = NonStationaryVector(
+            env, change, schedule, worlds=worlds, reveal_task=reveal_task, task_seed=task_seed
+        )
+    return env

@@ -13,7 +13,8 @@ Both keep this contract:
   reset without a seed begins an episode and nothing else.
 """
 
+from clrl.envs.nonstationary.apart import taken_apart
 from clrl.envs.nonstationary.single import NonStationary
 from clrl.envs.nonstationary.vector import NonStationaryVector
 
-__all__ = ["NonStationary", "NonStationaryVector"]
+__all__ = ["NonStationary", "NonStationaryVector", "taken_apart"]

@@ -62,6 +62,11 @@ class NonStationary(Saved, gym.Wrapper[Any, Any, Any, Any], RecordConstructorArg
         self.action_space = self._lanes.effect.action_space
 
     @property
+    def made_with(self) -> dict[str, Any]:
+        """The arguments that this was made with but for the environment: for another one alike."""
+        return dict(self._saved_kwargs)
+
+    @property
     def task(self) -> int:
         """Index of the current task, from 0; this wrapper's own."""
         return int(self._lanes.task[0])

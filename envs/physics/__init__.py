@@ -15,11 +15,12 @@ from clrl.envs.physics.classic import (
     MountainCarParameters,
     PendulumParameters,
 )
+from clrl.envs.physics.declared import DeclaredParameters, declares
 from clrl.envs.physics.lunar_lander import LunarLanderParameters
 from clrl.envs.physics.mujoco import MujocoParameters
 from clrl.errors import UsageError
 
-__all__ = ["Parameter", "Parameters", "parameters_of"]
+__all__ = ["Parameter", "Parameters", "declares", "parameters_of"]
 
 # By the name of the class, so that Box2D and MuJoCo are loaded by those who use them alone.
 _FAMILIES: dict[str, Callable[[gym.Env[Any, Any]], Parameters]] = {
@@ -48,7 +49,8 @@ def parameters_of(env: gym.Env[Any, Any]) -> Parameters:
 
     Args:
         env: a single environment, wrapped or not: one of Gymnasium's classic-control
-            environments, LunarLander or MuJoCo environments, or a subclass of one.
+            environments, LunarLander or MuJoCo environments, a subclass of one, or one that
+            declares parameters; see `DeclaredParameters`.
 
     Raises:
         UsageError: it is none of these.
@@ -61,11 +63,13 @@ def parameters_of(env: gym.Env[Any, Any]) -> Parameters:
 
 
 def _family(base: gym.Env[Any, Any]) -> Callable[[gym.Env[Any, Any]], Parameters]:
+    if declares(base):
+        return DeclaredParameters
     for cls in type(base).__mro__:
         name = f"{cls.__module__}.{cls.__qualname__}".removeprefix("gymnasium.envs.")
         if name in _FAMILIES:
             return _FAMILIES[name]
     raise UsageError(
-        "physics: expected one of Gymnasium's classic-control environments, LunarLander or a "
-        f"MuJoCo environment, got {base}"
+        "physics: expected one of Gymnasium's classic-control environments, LunarLander, a MuJoCo "
+        f"environment, or one with physics_parameters, got {base}"
     )

@@ -1080,7 +1080,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "physics that are not there": (
         lambda: vector(Physics("gravity"), Schedule(Never(), Cycle([1]))),
-        "classic-control environments, LunarLander or a MuJoCo environment",
+        "or one with physics_parameters, got <Echo",
     ),
 }
 
