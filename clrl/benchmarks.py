@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from clrl.options import as_keywords
-from clrl.registry import Entry, Table, importable
+from clrl.registry import Entry, Table, import_target, importable
 
 _PERMUTED = "clrl.envs.streams.permuted:"
 _REGRESSION = "clrl.envs.streams.regression:"
@@ -25,8 +25,7 @@ class _PlugIn(Entry):
 
     def load(self) -> Any:
         """See `clrl.envs.control.plugin.benchmark_of`."""
-        from clrl.envs.control.plugin import benchmark_of
-
+        benchmark_of = import_target("clrl.envs.control.plugin:benchmark_of", self.name)
         return benchmark_of(super().load(), self.name)
 
 
