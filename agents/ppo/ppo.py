@@ -363,7 +363,7 @@ class PPO:
             if ended.any():
                 cut = flags[1, step] & ~flags[0, step]
                 if cut.any():
-                    finals.append(self._seen(observations, final=True)[torch.from_numpy(cut)])
+                    finals.append(self._seen(observations, final=True))
                 observations, _ = envs.reset(options={"reset_mask": ended})
             self._present = self._seen(observations)
         self._note(rows[noted:])
@@ -380,9 +380,9 @@ class PPO:
             torch.from_numpy(rewards).to(self._device).transpose(0, 1),
             terminated,
             truncated,
-            self._final_values(truncated & ~terminated, finals),
             valid,
             last_values,
+            self._final_values(truncated & ~terminated, finals) if finals else None,
         )
 
     def _final_values(self, cut: Tensor, seen: Sequence[Tensor]) -> Tensor:
@@ -394,8 +394,6 @@ class PPO:
                 environments, size] each.
         """
         values = torch.zeros(cut.shape, device=self._device)
-        if not seen:
-            return values
         # A member's own, one after another, as many at a time as it acts in.
         lanes, counts = cut.shape[2], cut.flatten(1).sum(dim=1).tolist()
         steps = cut.any(dim=2).any(dim=0)

@@ -20,10 +20,10 @@ class Rollout:
         rewards: for learning: scaled, and normalised where asked for.
         terminated: the episode ended with this step.
         truncated: the episode was cut after this step.
-        final_values: where an episode was cut, of the observation with which it ended; elsewhere
-            they mean nothing.
         valid: the step is to be learned from; false where the learner has been made new since.
         last_values: [members, environments], of the observations after the last step.
+        final_values: where an episode was cut, of the observation with which it ended; elsewhere
+            they mean nothing. None where no episode was cut.
     """
 
     observations: Tensor
@@ -33,9 +33,9 @@ class Rollout:
     rewards: Tensor
     terminated: Tensor
     truncated: Tensor
-    final_values: Tensor
     valid: Tensor
     last_values: Tensor
+    final_values: Tensor | None = None
 
 
 def gae(rollout: Rollout, gamma: float, gae_lambda: float) -> tuple[Tensor, Tensor]:
@@ -58,8 +58,9 @@ def gae(rollout: Rollout, gamma: float, gae_lambda: float) -> tuple[Tensor, Tens
     for step in reversed(range(rollout.values.shape[1])):
         alive = (~rollout.terminated[:, step]).to(following.dtype)
         goes_on = (~(rollout.terminated | rollout.truncated)[:, step]).to(following.dtype)
-        cut = rollout.truncated[:, step]
-        following = torch.where(cut, rollout.final_values[:, step], following)
+        if rollout.final_values is not None:
+            cut = rollout.truncated[:, step]
+            following = torch.where(cut, rollout.final_values[:, step], following)
         delta = rollout.rewards[:, step] + gamma * alive * following - rollout.values[:, step]
         running = delta + gamma * gae_lambda * goes_on * running
         running = running * rollout.valid[:, step]
