@@ -34,7 +34,9 @@ class Learners:
         population: the learners.
         scores: log-likelihoods, up to sign, of what a learner's outputs say about an example,
             each of parts that are independent; what Fisher information is of.
-        outputs: maps `Forward` and inputs [examples, ...] to outputs [examples, outputs].
+        outputs: maps `Forward` and inputs [examples, ...] to outputs [examples, outputs]; of PPO
+            all that its networks say: the policy's outputs, the spread of its actions where that
+            is a parameter, and the value.
         restart: makes all learners new, for a task: networks, and update rules without a past.
         learn: updates the learners on inputs and targets, [members, updates, batch, ...] each.
         batch_size: examples of an update.

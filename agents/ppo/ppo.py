@@ -141,12 +141,17 @@ class PPO:
             values: Tensor = forward(observations)[2] * scale
             return values
 
+        def everything(forward: Forward, observations: Tensor) -> Tensor:
+            outputs, parameters, values = forward(observations)
+            spread = parameters.exp().expand(*outputs.shape[:-1], -1)
+            return torch.cat([outputs, spread, values.unsqueeze(-1)], dim=-1)
+
         n = self.actions.num_outputs
         learners = Learners(
             self.seeds,
             self.population,
             [policy, value],
-            lambda forward, observations: forward(observations)[0],
+            everything,
             lambda task: self._restart(range(len(self.seeds))),
             lambda *batches: self.population.freeze_diverged(
                 self.population.learn(*batches)["loss"]
@@ -181,19 +186,34 @@ class PPO:
         outputs, parameters, _ = forward(observations)
         return (self.actions.mode(outputs, parameters),)
 
-    def answer(self, observations: NDArray[Any]) -> NDArray[Any]:
+    def statistics(self) -> NDArray[np.float64] | None:
+        """Mean and variance by which observations are normalised at present, if they are.
+
+        Returns:
+            [members, 2, observation size], a copy.
+        """
+        if self._observations is None:
+            return None
+        moments = self._observations.moments
+        return np.stack([moments.mean, moments.var], axis=1)
+
+    def answer(
+        self, observations: NDArray[Any], statistics: NDArray[np.float64] | None = None
+    ) -> NDArray[Any]:
         """The likeliest actions, as for a test: nothing is learned, remembered or drawn.
 
         Args:
             observations: [lanes, observation size], any number of lanes for each member, those
                 of a member side by side.
+            statistics: what `statistics` gave at some time, to normalise by; the present ones
+                unless given.
 
         Returns:
             Actions as the environments take them.
         """
         rows = observations.reshape(len(self.seeds), -1, observations.shape[-1])
         if self._observations is not None:
-            rows = self._observations.as_now(rows)
+            rows = self._observations.as_now(rows, statistics)
         (taken,) = self._answer(torch.from_numpy(np.array(rows, np.float32)))
         actions: NDArray[Any] = self.actions.to_environment(taken.flatten(0, 1).numpy())
         return actions

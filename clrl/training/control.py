@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -193,11 +194,14 @@ class Tests:
     """Tests of the policy on every task so far, at the end of each.
 
     The policy is frozen and takes its likeliest action. The environments are those of `Trials`, so
-    that training is not disturbed by a bit.
+    that training is not disturbed by a bit. Where the agent normalises observations by running
+    statistics, and its ``options.test_statistics`` is ``"task"``, those at the end of a task (of
+    its last time, where it came again) are kept, and used in every test of it.
 
     Args:
         recipe: the benchmark.
-        agent: the learners; has ``answer`` and ``tasks``, and ``options.test_episodes``.
+        agent: the learners; has ``answer`` and ``tasks``, and ``options.test_episodes``; and
+            ``statistics`` where its options have ``test_statistics``.
         seeds: one a member.
 
     Attributes:
@@ -220,6 +224,8 @@ class Tests:
         # Of each member, the rows of its matrix of returns, and those still to be written.
         self._rows: list[list[list[float]]] = [[] for _ in seeds]
         self._waiting: list[dict[int, dict[str, float]]] = [{} for _ in seeds]
+        # Of each member, the statistics at the end of its tasks, by the task's index of value.
+        self._statistics: list[dict[int, Array]] = [{} for _ in seeds]
 
     def after(self, tasks: Array) -> None:
         """Test the members whose task is over; `tasks` are those that were, [members]."""
@@ -230,11 +236,23 @@ class Tests:
         self._test(self._agent.tasks, np.arange(len(self._seeds)))
 
     def _test(self, tasks: Array, members: Array) -> None:
-        values = [self.trials.values(member, int(task)) for member, task in enumerate(tasks)]
+        known = [self.trials.known(member, int(task)) for member, task in enumerate(tasks)]
+        values = [own for own, _ in known]
+        present = None
+        if getattr(self._agent.options, "test_statistics", "present") == "task":
+            present = self._agent.statistics()
+        if present is not None:
+            for member in members:
+                self._statistics[member][known[member][1]] = present[member]
         rows: list[list[float]] = [[] for _ in self._seeds]
         for index in range(max(len(values[member]) for member in members)):
             held = [own[min(index, len(own) - 1)] for own in values]
-            of_episodes = self.trials.returns(self._agent.answer, index, np.stack(held))
+            answer = self._agent.answer
+            if present is not None:
+                each = zip(self._statistics, present, strict=True)
+                then = np.stack([own.get(index, now) for own, now in each])
+                answer = functools.partial(answer, statistics=then)
+            of_episodes = self.trials.returns(answer, index, np.stack(held))
             returns = of_episodes.mean(axis=1)
             for member in members:
                 if index < len(values[member]):
@@ -261,12 +279,18 @@ class Tests:
         return {
             "rows": [[list(row) for row in own] for own in self._rows],
             "waiting": [dict(own) for own in self._waiting],
+            "statistics": [
+                {index: value.tolist() for index, value in own.items()} for own in self._statistics
+            ],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         self._rows = [[list(row) for row in own] for own in state["rows"]]
         self._waiting = [dict(own) for own in state["waiting"]]
+        self._statistics = [
+            {index: np.array(value) for index, value in own.items()} for own in state["statistics"]
+        ]
 
 
 def _summary(rows: Sequence[Sequence[float]]) -> dict[str, float]:
