@@ -261,6 +261,10 @@ class Learner(abc.ABC):
         """
         return {name: value.unsqueeze(0) for name, value in self._gradients.items()}
 
+    added_to = False  # the algorithms have no penalties of ours
+
+    loss_gradient_views = gradient_views
+
     def mark_safe(self) -> None:
         """Remember the present parameters, as those from which weights have changed next time."""
         self.safe_parameters = {name: value.clone() for name, value in self.parameters().items()}

@@ -369,7 +369,9 @@ class Episodes:
         tasks, present = self._tasks[member], int(self._present[member])
         done, self._over[member] = self._over[member], []
         if over and (present or tasks):
-            done += [(task, self.steps) for task in sorted({present, *tasks} - {t for t, _ in done})]
+            done += [
+                (task, self.steps) for task in sorted({present, *tasks} - {t for t, _ in done})
+            ]
         lines = []
         for task, step in done:
             total, count = tasks.pop(task, (math.nan, 1.0))
