@@ -52,6 +52,7 @@ class Chunk:
         members: which of the population's.
         rows: their parameters [members, padded], edited in place.
         gradients: where their gradients go, in the same places.
+        loss_gradients: where those of the loss alone go, where anything is added to it.
         generators: one a member.
         flat: where each parameter lies in a row.
         template: a network of the members' kind.
@@ -71,6 +72,7 @@ class Chunk:
         members: slice,
         rows: Tensor,
         gradients: Tensor,
+        loss_gradients: Tensor,
         generators: Sequence[torch.Generator],
         flat: Flat,
         template: Network,
@@ -86,6 +88,7 @@ class Chunk:
         self.members = members
         self.rows = rows
         self.gradients = gradients
+        self.loss_gradients = loss_gradients
         rows.grad = gradients
         self._flat = flat
         self._template = template
@@ -124,6 +127,7 @@ class Chunk:
         still = torch.nonzero(frozen[self.members]).flatten()
         held = [(self.rows, safe.rows[self.members][still])]
         held += [(own, safe.kept[name][self.members][still]) for name, own in self._kept.items()]
+        added_to = self._objective.penalised or companion is not None
         results = []
         with torch.no_grad():
             for batch in by_update(batches, self.members):
@@ -133,8 +137,10 @@ class Chunk:
                 for own, new in zip(self._kept.values(), kept, strict=True):
                     own.copy_(new)
                 if companion is not None:
+                    if not self._objective.penalised:
+                        self.loss_gradients.copy_(self.gradients)
                     companion.before_step(self.members, self.rows, self.gradients)
-                results.append((*values, *self._clip()))
+                results.append((*values, *self._clip(added_to)))
                 if self._halts(results[-1]):
                     break
                 self.optimizer.step()
@@ -144,7 +150,8 @@ class Chunk:
                     for own, fixed in held:
                         own[still] = fixed
         stacked = [torch.stack(values, dim=1) for values in zip(*results, strict=True)]
-        names = [*self._results, *(["grad_norm"] if self._max_grad_norm else [])]
+        norms = ["grad_norm", "total_grad_norm"] if added_to else ["grad_norm"]
+        names = [*self._results, *(norms if self._max_grad_norm else [])]
         named = dict(zip(names, stacked, strict=True))
         if self._halt:
             named["counted"] = self.rows.new_ones(1, len(results))
@@ -164,14 +171,22 @@ class Chunk:
         name, limit = self._halt
         return bool(results[self._results.index(name)] > limit)
 
-    def _clip(self) -> tuple[Tensor, ...]:
-        """Scale long gradients down; return their norms [members] before, if there is a bound."""
+    def _clip(self, added_to: bool) -> tuple[Tensor, ...]:
+        """Scale long gradients down, if there is a bound.
+
+        Returns:
+            Norms [members] before: that of the loss's gradient, and that of the whole where
+            something was added to it.
+        """
         if not self._max_grad_norm:
             return ()
         norms = (self.gradients * self.gradients).sum(dim=1).sqrt()
         self.scale = (self._max_grad_norm / (norms + 1e-6)).clamp(max=1.0).unsqueeze(1)
         self.gradients.mul_(self.scale)
-        return (norms,)
+        if not added_to:
+            return (norms,)
+        own = self.loss_gradients
+        return (own * own).sum(dim=1).sqrt(), norms
 
     def scale_rates(self, share: float) -> None:
         """Set the learning rates to a share of those that the rule was given."""
@@ -207,12 +222,16 @@ class Chunk:
                 members = len(self.rows) if self.rows.is_cpu else None
                 with training(self._template):
                     self._recordings[key] = record_drawing(
-                        self._compute, inputs, len(self._parameters), members
+                        self._compute, inputs, len(self._destinations()), members
                     )
             recording, draws = self._recordings[key]
-            gradients = list(self._flat.views(self.gradients).values())
-            self._replays[key] = recording.bind(gradients), draws
+            self._replays[key] = recording.bind(self._destinations()), draws
         return self._replays[key]
+
+    def _destinations(self) -> list[Tensor]:
+        """Where gradients go: of the whole objective; then of the loss, if they differ."""
+        rows = [self.gradients, *([self.loss_gradients] if self._objective.penalised else [])]
+        return [view for own in rows for view in self._flat.views(own).values()]
 
     def _compute(self, draws: list[Draw], noise: list[Tensor], *inputs: Tensor) -> Sequence[Tensor]:
         """Gradients of every member; features if asked for, loss, named tensors, what is kept."""
@@ -231,9 +250,15 @@ class Chunk:
 
         parameters = dict(zip(names, values, strict=True))
         with torch.enable_grad():
-            totals, losses, named, features, after = vmap(one)(parameters, kept, noise, *batch)
-            ones = torch.ones_like(totals)  # of each its own: nothing is added up over members
-            gradients = torch.autograd.grad(totals, values, ones, materialize_grads=True)
+            terms, losses, named, features, after = vmap(one)(parameters, kept, noise, *batch)
+            ones = torch.ones_like(losses)  # of each its own: nothing is added up over members
+            gradients = torch.autograd.grad(
+                losses, values, ones, retain_graph=bool(terms), materialize_grads=True
+            )
+            for term in terms:
+                added = torch.autograd.grad(term, values, ones, materialize_grads=True)
+                whole = [own + more for own, more in zip(gradients, added, strict=True)]
+                gradients = (*whole, *gradients)
         self._results[:] = ["loss", *named]
         pairs = zip(self._tapped, features, strict=True)
         features = [self._template.by_unit(layer, value, 1) for layer, value in pairs]

@@ -76,6 +76,9 @@ class Objective:
         loss: the agent's.
         penalties: terms that are added.
         tapped: hidden layers whose activations are to be given.
+
+    Attributes:
+        penalised: whether there are penalties.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Objective:
     ) -> None:
         self._network = network
         self._loss = loss
+        self.penalised = bool(penalties)
         self._penalties = penalties
         self._tapped = tapped
 
@@ -110,8 +114,8 @@ class Objective:
 
     def __call__(
         self, parameters: Mapping[str, Tensor], kept: Mapping[str, Tensor], *batch: Tensor
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor], list[Tensor], dict[str, Tensor]]:
-        """Compute it.
+    ) -> tuple[list[Tensor], Tensor, dict[str, Tensor], list[Tensor], dict[str, Tensor]]:
+        """Compute it, as two terms that are to be added.
 
         Args:
             parameters: the learner's.
@@ -119,22 +123,23 @@ class Objective:
             batch: the loss's arguments.
 
         Returns:
-            The whole objective, the loss without penalties, named tensors (with ``"penalty"``
-            where there is one), activations of the layers tapped, and what is kept from now on.
+            The penalties' sum, if there are any; the loss; named tensors (with
+            ``"penalty"`` where there is one), activations of the layers tapped, and what is kept
+            from now on.
         """
         forward, own = calling(self._network, parameters, network_buffers(kept))
         layers = self._network.hidden_layers if self._penalties else self._tapped
         with Tap(self._network, layers) as tap:
             loss, named = self._loss(forward, *batch)
-        total = loss
+        terms: list[Tensor] = []
         remembered: dict[str, Tensor] = {}
         if self._penalties:
             sight = Sight(parameters, tap.inputs, tap.outputs, tap.features, forward)
             term, remembered = self._add_up(sight, kept)
-            total = loss + term
+            terms.append(term)
             named = {**named, "penalty": term.detach()}
         after = {name: remembered.get(name, own.get(name, value)) for name, value in kept.items()}
-        return total, loss, named, [tap.features[layer.name] for layer in self._tapped], after
+        return terms, loss, named, [tap.features[layer.name] for layer in self._tapped], after
 
     def _add_up(self, sight: Sight, kept: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         terms: list[Tensor] = []

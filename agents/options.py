@@ -82,6 +82,9 @@ class PPOOptions:
             are then trained one at a time.
         test_episodes: episodes on each task so far in which the policy is tested, frozen and
             without chance in its actions, at the end of every task; 0 for none.
+        test_statistics: by which statistics observations are normalised in these tests: those at
+            the end of the ``task`` that is tested, so that what is measured is the networks'
+            alone, or the ``present`` ones, which move with every later task.
     """
 
     num_envs: PositiveInt = 8
@@ -105,6 +108,7 @@ class PPOOptions:
     log_std: float = 0.0
     reset_at_change: bool = False
     test_episodes: NonNegativeInt = 0
+    test_statistics: Literal["task", "present"] = "task"
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ class Population:
         kept: what else there is of a member, its network's buffers first of all: name to
             [members, ...]; see `clrl.agents.objective.Objective.begin`.
         gradients: the gradients of the last step, in the same places.
+        loss_gradients: those of the loss alone, where penalties or a companion add to them.
         frozen: which members have diverged and no longer move, [members] bool.
         apart: whether each member has an optimizer of its own, because the base optimizer
             would mix members.
@@ -103,6 +104,7 @@ class Population:
             for name, view in self._flat.views(row.unsqueeze(0)).items():
                 view[0].copy_(network.get_parameter(name).detach())
         self.gradients = torch.zeros_like(self.rows)
+        self.loss_gradients = torch.zeros_like(self.rows)
         self.kept = _stacked([self._begin(network) for network in networks], device)
         self._safe = self.snapshot()
         self.frozen = torch.zeros(len(networks), dtype=torch.bool, device=device)
@@ -189,6 +191,17 @@ class Population:
         scales = torch.cat([chunk.scale for chunk in self._chunks])
         return self._flat.views(self.gradients / scales)
 
+    @property
+    def added_to(self) -> bool:
+        """Whether penalties or a companion add to the gradients of the loss."""
+        return self._objective.penalised or self.companion is not None
+
+    def loss_gradient_views(self) -> dict[str, Tensor]:
+        """As `gradient_views`, of the loss alone: without what penalties and a companion add."""
+        if self.added_to:
+            return self._flat.views(self.loss_gradients)
+        return self.gradient_views()
+
     def restart(
         self,
         members: Sequence[int],
@@ -224,9 +237,7 @@ class Population:
             new = set(range(chunk.members.start, chunk.members.stop)) & set(members)
             if new:
                 assert len(new) == len(chunk.rows), "a chunk is restarted as a whole"
-                self._chunks[index] = self._chunk(
-                    chunk.members, self.rows, self.gradients, self._generators
-                )
+                self._chunks[index] = self._chunk(chunk.members)
 
     def scale_rates(self, share: float) -> None:
         """Set the learning rates to a share of those that the rule was given, from now on."""
@@ -244,7 +255,8 @@ class Population:
             ``"loss"`` and the loss's named tensors, each [members, updates, ...], computed
             before the update that follows from them. A frozen member's are computed from
             its frozen parameters. Where gradients are bounded, ``"grad_norm"`` [members,
-            updates], before they were scaled. Where members can halt, ``"counted"`` [members,
+            updates], that of the loss, before they were scaled; and where penalties or a companion
+            add to them, ``"total_grad_norm"``, that of the whole. Where members can halt, ``"counted"`` [members,
             updates]: 1 up to the batch that halted a member; what follows is 0.
         """
         if not self._chunks:
@@ -359,23 +371,15 @@ class Population:
     def _chunks_of(self, size: int) -> list[Chunk]:
         count = -(-len(self) // size)
         bounds = [i * len(self) // count for i in range(count + 1)]
-        return [
-            self._chunk(slice(a, b), self.rows, self.gradients, self._generators)
-            for a, b in zip(bounds, bounds[1:], strict=False)
-        ]
+        return [self._chunk(slice(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
 
-    def _chunk(
-        self,
-        members: slice,
-        rows: Tensor,
-        gradients: Tensor,
-        generators: Sequence[torch.Generator],
-    ) -> Chunk:
+    def _chunk(self, members: slice) -> Chunk:
         chunk = Chunk(
             members,
-            rows[members],
-            gradients[members],
-            list(generators[members]),
+            self.rows[members],
+            self.gradients[members],
+            self.loss_gradients[members],
+            list(self._generators[members]),
             self._flat,
             self.network,
             {name: value[members] for name, value in self.kept.items()},

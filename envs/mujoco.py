@@ -41,7 +41,7 @@ class MujocoVectorEnv(SyncVectorEnv):
     only where observation or reward contain them: in Ant, unless they are neither observed nor
     charged for.
 
-    Only `AutoresetMode.NEXT_STEP` is faster; with another mode a step is `SyncVectorEnv`'s.
+    With `AutoresetMode.SAME_STEP` a step is `SyncVectorEnv`'s, and no faster.
 
     Args:
         env_fns: make the lanes: bare environments, or `TimeLimit` directly around them; all of
@@ -88,7 +88,7 @@ class MujocoVectorEnv(SyncVectorEnv):
         self._prepare()
 
     def step(self, actions: Any) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
-        """One step of every lane; lanes that ended before are reset instead.
+        """One step of every lane; with next-step autoreset, ended lanes are reset instead.
 
         Args:
             actions: numbers [n, action size]; those of lanes that are reset have no effect.
@@ -100,8 +100,9 @@ class MujocoVectorEnv(SyncVectorEnv):
         Raises:
             gymnasium.error.InvalidAction: the actions have another shape.
         """
-        ended = np.count_nonzero(self._autoreset_envs)
-        if self.autoreset_mode is not AutoresetMode.NEXT_STEP or ended == self.num_envs:
+        mode, ended = self.autoreset_mode, np.count_nonzero(self._autoreset_envs)
+        refused = mode is AutoresetMode.DISABLED and ended
+        if mode is AutoresetMode.SAME_STEP or refused or ended == self.num_envs:
             return super().step(actions)
         # In memory row by row, a row is summed as it is alone.
         actions = np.ascontiguousarray(actions)

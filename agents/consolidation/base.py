@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clrl.agents.actions import Actions
@@ -32,7 +34,9 @@ class Learners:
         population: the learners.
         scores: log-likelihoods, up to sign, of what a learner's outputs say about an example,
             each of parts that are independent; what Fisher information is of.
-        outputs: maps `Forward` and inputs [examples, ...] to outputs [examples, outputs].
+        outputs: maps `Forward` and inputs [examples, ...] to outputs [examples, outputs]; of PPO
+            all that its networks say: the policy's outputs, the spread of its actions where that
+            is a parameter, and the value.
         restart: makes all learners new, for a task: networks, and update rules without a past.
         learn: updates the learners on inputs and targets, [members, updates, batch, ...] each.
         batch_size: examples of an update.
@@ -168,7 +172,8 @@ class Consolidation:
         self.examples = max((method.examples for method in methods), default=0)
         self._members = members
         self._extras: list[int] = []  # how many each method has
-        self._latest: list[Examples] = [() for _ in range(members)]
+        # Of each member, task -> its latest examples, for tasks that are not over.
+        self._latest: list[dict[int, Examples]] = [{} for _ in range(members)]
         self._updates = 0
 
     @property
@@ -222,40 +227,70 @@ class Consolidation:
         ahead = [m.every - self._updates % m.every for m in self.methods if m.every]
         return min(ahead, default=None)
 
-    def learned(self, updates: int, *batches: Tensor) -> None:
-        """Note updates, best not beyond `until_due`, and the examples they were on.
+    def note(self, *batches: Tensor, tasks: NDArray[np.int64] | None = None) -> None:
+        """Note examples of the present tasks, for those methods that are given the latest.
 
         Args:
-            updates: how many.
             batches: as a `Score` takes them, [members, examples, ...] each.
+            tasks: [members, examples], each one's task; one and the same unless given.
         """
-        if self.examples:
-            for member in range(self._members):
-                new = [batch[member, -self.examples :] for batch in batches]
-                old = self._latest[member] or [value[:0] for value in new]
-                self._latest[member] = tuple(
+        if not self.examples:
+            return
+        for member, latest in enumerate(self._latest):
+            own = [batch[member] for batch in batches]
+            for task in [0] if tasks is None else np.unique(tasks[member]).tolist():
+                chosen = slice(None) if tasks is None else torch.from_numpy(tasks[member] == task)
+                new = [value[chosen][-self.examples :] for value in own]
+                old = latest.get(task) or [value[:0] for value in new]
+                latest[task] = tuple(
                     torch.cat([before, after])[-self.examples :]
                     for before, after in zip(old, new, strict=True)
                 )
+
+    def learned(self, updates: int, *batches: Tensor) -> None:
+        """Note updates, best not beyond `until_due`.
+
+        Args:
+            updates: how many.
+            batches: the examples that they were on, where these are still to be noted; see `note`.
+        """
+        if batches:
+            self.note(*batches)
         before, self._updates = self._updates, self._updates + updates
         due = [m for m in self.methods if m.every and before // m.every != self._updates // m.every]
-        self._consolidate(due, range(self._members))
+        if due:
+            latest = [_joined([own[task] for task in sorted(own)]) for own in self._latest]
+            self._consolidate(due, range(self._members), latest)
 
-    def end_task(self, members: Sequence[int]) -> None:
-        """The task of some members is over."""
-        self._consolidate([m for m in self.methods if not m.every], members)
+    def end_task(
+        self, members: Sequence[int], present: Sequence[int] | NDArray[np.int64] | None = None
+    ) -> None:
+        """The task of some members is over.
+
+        Args:
+            members: which.
+            present: the task of each member of the population from now on, where examples were
+                noted with their tasks: those of later ones are not of what is over.
+        """
+        examples = []
         for member in members:
-            self._latest[member] = ()
+            latest = self._latest[member]
+            over = sorted(task for task in latest if present is None or task < present[member])
+            examples.append(_joined([latest.pop(task) for task in over]))
+        self._consolidate([m for m in self.methods if not m.every], members, examples)
 
-    def _consolidate(self, methods: Sequence[Method], members: Sequence[int]) -> None:
+    def _consolidate(
+        self, methods: Sequence[Method], members: Sequence[int], examples: Sequence[Examples]
+    ) -> None:
         for method in methods:
-            latest = [
-                tuple(value[-method.examples :] for value in self._latest[member])
-                if method.examples
-                else ()
-                for member in members
-            ]
-            method.consolidate(members, latest)
+            if not method.examples:
+                method.consolidate(members, [() for _ in members])
+                continue
+            # Where nothing was noted, there is nothing to keep.
+            own = {m: latest for m, latest in zip(members, examples, strict=True) if latest}
+            if own:
+                cut = [tuple(value[-method.examples :] for value in one) for one in own.values()]
+                method.consolidate(list(own), cut)
 
     @property
     def memory(self) -> float:
@@ -265,14 +300,17 @@ class Consolidation:
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides the future."""
         return {
-            "latest": [list(own) for own in self._latest],
+            "latest": [{task: list(own) for task, own in each.items()} for each in self._latest],
             "updates": self._updates,
             "methods": [method.state_dict() for method in self.methods],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave, for the same methods."""
-        self._latest = [tuple(value.clone() for value in own) for own in state["latest"]]
+        self._latest = [
+            {task: tuple(value.clone() for value in own) for task, own in each.items()}
+            for each in state["latest"]
+        ]
         self._updates = state["updates"]
         for method, own in zip(self.methods, state["methods"], strict=True):
             method.load_state_dict(own)
@@ -301,6 +339,11 @@ def check_methods(
             raise UsageError(f"consolidation: {name} is for {suits}, got a stream of {problem}")
         if method.alone and len(methods) > 1:
             raise UsageError(f"consolidation: {name} suits no other method beside it")
+
+
+def _joined(parts: Sequence[Examples]) -> Examples:
+    """Examples one after another."""
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
 def _bytes(value: Any) -> int:

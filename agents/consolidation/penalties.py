@@ -195,7 +195,10 @@ class MemoryAwareSynapses(Penalty):
     """Memory aware synapses (Aljundi et al. 2018): how much the outputs depend on a parameter.
 
     F is the mean over examples of abs(d ||f(x)||^2 / dw), added up over consolidations; no labels.
-    The paper's penalty has no factor of a half: its lambda is half the strength.
+    The paper's penalty has no factor of a half: its lambda is half the strength. Of PPO f(x) is
+    the policy's outputs, the standard deviation of its actions, and the value together, so that
+    actor, critic and spread are all held. Values are in units of the return, and often much
+    greater than a policy's outputs: so then is the critic's importance.
 
     Args:
         learners: the learners.

@@ -95,10 +95,21 @@ class ObservationNormalizer:
         self.moments.update(observations.astype(np.float64))
         return self.as_now(observations)
 
-    def as_now(self, observations: NDArray[Any]) -> NDArray[np.float32]:
-        """Normalise observations [members, n, size] without taking them in."""
-        centred = observations - self.moments.mean[:, None]
-        scaled = centred / np.sqrt(self.moments.var + _EPSILON)[:, None]
+    def as_now(
+        self, observations: NDArray[Any], statistics: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float32]:
+        """Normalise observations [members, n, size] without taking them in.
+
+        Args:
+            observations: see above.
+            statistics: mean and variance to do it by, [members, 2, size]; the present ones
+                unless given.
+        """
+        mean, var = self.moments.mean, self.moments.var
+        if statistics is not None:
+            mean, var = statistics[:, 0], statistics[:, 1]
+        centred = observations - mean[:, None]
+        scaled = centred / np.sqrt(var + _EPSILON)[:, None]
         return np.clip(scaled, -_CLIP, _CLIP).astype(np.float32)
 
 

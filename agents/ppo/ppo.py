@@ -114,6 +114,7 @@ class PPO:
         # Each member's task at the last step, and that of its networks.
         self._tasks = np.zeros(len(self.seeds), np.int64)
         self._tasks_of_networks = self._tasks.copy()
+        self._lane_tasks = np.zeros(len(self.seeds) * options.num_envs, np.int64)
         self._noise = [numpy_generator(seed, "ppo/actions") for seed in seeds]
         self._order = [numpy_generator(seed, "ppo/order") for seed in seeds]
         members, lanes = len(self.seeds), options.num_envs
@@ -140,12 +141,17 @@ class PPO:
             values: Tensor = forward(observations)[2] * scale
             return values
 
+        def everything(forward: Forward, observations: Tensor) -> Tensor:
+            outputs, parameters, values = forward(observations)
+            spread = parameters.exp().expand(*outputs.shape[:-1], -1)
+            return torch.cat([outputs, spread, values.unsqueeze(-1)], dim=-1)
+
         n = self.actions.num_outputs
         learners = Learners(
             self.seeds,
             self.population,
             [policy, value],
-            lambda forward, observations: forward(observations)[0],
+            everything,
             lambda task: self._restart(range(len(self.seeds))),
             lambda *batches: self.population.freeze_diverged(
                 self.population.learn(*batches)["loss"]
@@ -180,19 +186,34 @@ class PPO:
         outputs, parameters, _ = forward(observations)
         return (self.actions.mode(outputs, parameters),)
 
-    def answer(self, observations: NDArray[Any]) -> NDArray[Any]:
+    def statistics(self) -> NDArray[np.float64] | None:
+        """Mean and variance by which observations are normalised at present, if they are.
+
+        Returns:
+            [members, 2, observation size], a copy.
+        """
+        if self._observations is None:
+            return None
+        moments = self._observations.moments
+        return np.stack([moments.mean, moments.var], axis=1)
+
+    def answer(
+        self, observations: NDArray[Any], statistics: NDArray[np.float64] | None = None
+    ) -> NDArray[Any]:
         """The likeliest actions, as for a test: nothing is learned, remembered or drawn.
 
         Args:
             observations: [lanes, observation size], any number of lanes for each member, those
                 of a member side by side.
+            statistics: what `statistics` gave at some time, to normalise by; the present ones
+                unless given.
 
         Returns:
             Actions as the environments take them.
         """
         rows = observations.reshape(len(self.seeds), -1, observations.shape[-1])
         if self._observations is not None:
-            rows = self._observations.as_now(rows)
+            rows = self._observations.as_now(rows, statistics)
         (taken,) = self._answer(torch.from_numpy(np.array(rows, np.float32)))
         actions: NDArray[Any] = self.actions.to_environment(taken.flatten(0, 1).numpy())
         return actions
@@ -232,29 +253,27 @@ class PPO:
 
     def reset(self, observations: NDArray[Any]) -> None:
         """Begin with the environments' first observations, [lanes, observation size]."""
-        self._ended = np.zeros(len(observations), np.bool_)
         self._present = self._seen(observations)
         self._latest = self._present
 
-    def _seen(self, observations: NDArray[Any]) -> Tensor:
-        """Observations as the networks get them, [members, environments, size]."""
+    def _seen(self, observations: NDArray[Any], final: bool = False) -> Tensor:
+        """Observations as the networks get them, [members, environments, size].
+
+        With `final` they are not taken into the statistics.
+        """
         members = len(self.seeds)
         rows = observations.reshape(members, self.options.num_envs, -1)
         if self._observations is not None:
-            rows = self._observations(rows)
+            rows = self._observations.as_now(rows) if final else self._observations(rows)
         copied = np.array(rows, np.float32)  # the environment may reuse its own
         return torch.from_numpy(copied).to(self._device)
-
-    @property
-    def steps_per_iteration(self) -> int:
-        """Steps that one learner takes, all its environments together, between two updates."""
-        return self.options.num_envs * self.options.num_steps
 
     def iterate(
         self,
         envs: VectorEnv[Any, Any, Any],
         watch: Callable[..., None],
         remaining: float,
+        left: int,
         over: Callable[[NDArray[np.int64]], None] = lambda tasks: None,
     ) -> dict[str, Tensor]:
         """Collect one rollout and learn from it.
@@ -263,29 +282,20 @@ class PPO:
             envs: see `rollout`.
             watch: see `rollout`.
             remaining: the share of the run that is left, from 1 to 0.
-            over: called after the rollout, before anything is learned from it, where a task was
-                over with it: takes each member's task before the rollout.
+            left: how many transitions of each member that is. A rollout takes no more of them,
+                in whole steps of a member's environments.
+            over: see `rollout`.
 
         Returns:
             What to record of each member, [members].
         """
         if self.options.anneal_lr:
             self.population.scale_rates(remaining)
-        tasks = self._tasks
-        rollout = self.rollout(envs, watch)
+        steps = min(self.options.num_steps, -(-left // self.options.num_envs))
+        rollout = self.rollout(envs, watch, steps, over)
         self._keep(rollout)
-        if (self._tasks != tasks).any():
-            changed = np.flatnonzero(self._tasks != tasks).tolist()
-            self.consolidation.end_task(changed)
-            self.population.change(changed)
-            over(tasks)
         values = self.update(rollout)
-        if self.consolidation.methods:
-            self.consolidation.learned(
-                values["losses"].shape[1],
-                rollout.observations.flatten(1, 2),
-                rollout.actions.flatten(1, 2),
-            )
+        self.consolidation.learned(values["losses"].shape[1])
         self.population.freeze_diverged(values.pop("losses"))
         return values
 
@@ -319,36 +329,49 @@ class PPO:
         self._latest = torch.cat([self._latest, seen], dim=1)[:, -PROBE:]
 
     def rollout(
-        self, envs: VectorEnv[Any, Any, Any], watch: Callable[..., None] = lambda *_: None
+        self,
+        envs: VectorEnv[Any, Any, Any],
+        watch: Callable[..., None] = lambda *_: None,
+        steps: int | None = None,
+        over: Callable[[NDArray[np.int64]], None] = lambda tasks: None,
     ) -> Rollout:
-        """Step all environments ``num_steps`` times.
+        """Step all environments.
+
+        A lane whose episode has ended is reset in the same step, so that every step of a lane is
+        a transition.
 
         Args:
-            envs: lanes of all members, those of a member side by side; next-step autoreset.
+            envs: lanes of all members, those of a member side by side; without autoreset.
             watch: called after each step with rewards, whether each lane's episode has ended,
-                whether the step was one, and the step's info.
+                and the step's info.
+            steps: how many; ``num_steps`` unless given.
+            over: called at the step with which a task is over for some members, nothing having
+                been learned of the next one: takes each member's task before.
         """
         options, members = self.options, len(self.seeds)
-        steps, lanes = options.num_steps, options.num_envs
+        steps, lanes = steps or options.num_steps, options.num_envs
         noise = np.empty((members, steps, lanes, self.actions.noise_size), np.float32)
         for rng, own in zip(self._noise, noise, strict=True):
             self.actions.noise(rng, own)
         drawn = torch.from_numpy(noise).to(self._device)
         rows: list[tuple[Tensor, ...]] = []
+        finals: list[Tensor] = []
         rewards = np.empty((steps, members, lanes), np.float32)
-        flags = np.empty((3, steps, members, lanes), np.bool_)
+        flags = np.ones((3, steps, members, lanes), np.bool_)
+        noted = 0
         for step in range(steps):
             taken, log_probs, values = self.act(self._present, drawn[:, step])
-            valid = ~self._ended
             observations, reward, terminated, truncated, info = envs.step(
                 self.actions.to_environment(taken.flatten(0, 1).cpu().numpy())
             )
+            ended = terminated | truncated
+            watch(reward, ended, info)
+            if "task" in info and not np.array_equal(info["task"], self._lane_tasks):
+                self._note(rows[noted:])
+                noted = step
+                self._enter(info["task"], over)
             rows.append((self._present, taken, log_probs, values))
-            self._ended = terminated | truncated
-            watch(reward, self._ended, valid, info)
-            if "task" in info:
-                self._tasks = info["task"].reshape(members, lanes).min(axis=1)
-            for place, flag in zip(flags[:, step], (terminated, truncated, valid), strict=True):
+            for place, flag in zip(flags[:2, step], (terminated, truncated), strict=True):
                 place[:] = flag.reshape(members, lanes)
             reward = reward.reshape(members, lanes) * options.reward_scale
             if self._rewards is not None:
@@ -357,7 +380,13 @@ class PPO:
             if options.reset_at_change:
                 # What the networks before have done so far is not for the new ones to learn.
                 flags[2, : step + 1, self._restart_changed()] = False
+            if ended.any():
+                cut = flags[1, step] & ~flags[0, step]
+                if cut.any():
+                    finals.append(self._seen(observations, final=True))
+                observations, _ = envs.reset(options={"reset_mask": ended})
             self._present = self._seen(observations)
+        self._note(rows[noted:])
         observed, actions, log_probs, values = (
             torch.stack(column, 1) for column in zip(*rows, strict=True)
         )
@@ -373,7 +402,52 @@ class PPO:
             truncated,
             valid,
             last_values,
+            self._final_values(truncated & ~terminated, finals) if finals else None,
         )
+
+    def _final_values(self, cut: Tensor, seen: Sequence[Tensor]) -> Tensor:
+        """The values of the observations with which episodes were cut.
+
+        Args:
+            cut: where that was, bool [members, steps, environments].
+            seen: what was seen at the end of each step with such a place, [members,
+                environments, size] each.
+        """
+        values = torch.zeros(cut.shape, device=self._device)
+        # A member's own, one after another, as many at a time as it acts in.
+        lanes, counts = cut.shape[2], cut.flatten(1).sum(dim=1).tolist()
+        steps = cut.any(dim=2).any(dim=0)
+        of_steps = torch.stack(list(seen), 1)
+        most = -(-max(counts) // lanes) * lanes
+        own = of_steps.new_zeros(len(cut), most, of_steps.shape[-1])
+        for member, count in enumerate(counts):
+            own[member, :count] = of_steps[member][cut[member, steps]]
+        noise = own.new_zeros(len(cut), lanes, self.actions.noise_size)
+        found = torch.cat([self.act(part, noise)[2] for part in own.split(lanes, dim=1)], dim=1)
+        for member, count in enumerate(counts):
+            values[member][cut[member]] = found[member, :count]
+        return values
+
+    def _enter(
+        self, lane_tasks: NDArray[np.int64], over: Callable[[NDArray[np.int64]], None]
+    ) -> None:
+        """Go on in other tasks; a member's is the earliest of its environments'."""
+        before, self._lane_tasks = self._tasks, lane_tasks.copy()
+        self._tasks = lane_tasks.reshape(len(self.seeds), -1).min(axis=1)
+        changed = np.flatnonzero(self._tasks != before).tolist()
+        if changed:
+            self.consolidation.end_task(changed, self._tasks)
+            self.population.change(changed)
+            over(before)
+
+    def _note(self, rows: Sequence[tuple[Tensor, ...]]) -> None:
+        """Let methods against forgetting note steps of the present tasks."""
+        if rows and self.consolidation.examples:
+            observed, taken, *_ = (torch.stack(column, 1) for column in zip(*rows, strict=True))
+            tasks = self._lane_tasks.reshape(len(self.seeds), 1, -1).repeat(len(rows), axis=1)
+            self.consolidation.note(
+                observed.flatten(1, 2), taken.flatten(1, 2), tasks=tasks.reshape(len(tasks), -1)
+            )
 
     def update(self, rollout: Rollout, orders: NDArray[Any] | None = None) -> dict[str, Tensor]:
         """Learn from a rollout.
@@ -381,7 +455,8 @@ class PPO:
         Args:
             rollout: experience.
             orders: [members, epochs, transitions], in which order transitions are taken, each
-                number being ``environment * num_steps + step``; drawn unless given.
+                number being ``environment * steps + step``; drawn unless given. Of a rollout that
+                is shorter than ``num_steps``, those that do not fill a minibatch are left out.
 
         Returns:
             The means over the update's minibatches of the terms of the loss, and
@@ -405,15 +480,18 @@ class PPO:
         ]
         if options.normalize_advantages == "batch":
             flat[4] = standardised(flat[4], flat[6])
+        size = flat[0].shape[1]
         if orders is None:
-            orders = np.stack([self._orders() for _ in range(options.epochs)], axis=1)
+            orders = np.stack([self._orders(size) for _ in range(options.epochs)], axis=1)
+        batch_size = min(options.batch_size, size)
+        orders = orders[:, :, : size - size % batch_size]
         # All epochs at once only where that is needed: the batches take memory.
         once = options.epochs if options.target_kl is not None else 1
         results: list[dict[str, Tensor]] = []
         for epoch in range(0, options.epochs, once):
             order = orders[:, epoch : epoch + once].reshape(len(orders), -1)
             index = torch.from_numpy(np.ascontiguousarray(order)).to(self._device)
-            batches = [_taken(value, index, options.batch_size) for value in flat]
+            batches = [_taken(value, index, batch_size) for value in flat]
             new = Batches(tuple(batches), torch.ones(batches[0].shape[:3]))
             extras = self.consolidation.extras(new)
             results.append(self.population.learn(*batches, *extras))
@@ -435,8 +513,9 @@ class PPO:
             "normalizers": [one and one.state_dict() for one in normalizers],
             "present": self._present,
             "latest": self._latest,
-            "tasks": [self._tasks.tolist(), self._tasks_of_networks.tolist()],
-            "ended": torch.from_numpy(self._ended),
+            "tasks": [
+                own.tolist() for own in (self._tasks, self._tasks_of_networks, self._lane_tasks)
+            ],
             "consolidation": self.consolidation.state_dict(),
         }
 
@@ -452,12 +531,11 @@ class PPO:
                 one.load_state_dict(saved)
         self._present = state["present"].to(self._device, copy=True)
         self._latest = state["latest"].to(self._device, copy=True)
-        self._tasks, self._tasks_of_networks = map(np.array, state["tasks"])
-        self._ended = state["ended"].numpy().copy()
+        self._tasks, self._tasks_of_networks, self._lane_tasks = map(np.array, state["tasks"])
         self.consolidation.load_state_dict(state["consolidation"])
 
-    def _orders(self) -> NDArray[Any]:
-        size = self.options.num_envs * self.options.num_steps
+    def _orders(self, size: int | None = None) -> NDArray[Any]:
+        size = size or self.options.num_envs * self.options.num_steps
         return np.stack([rng.permutation(size) for rng in self._order])
 
 

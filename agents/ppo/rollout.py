@@ -20,9 +20,10 @@ class Rollout:
         rewards: for learning: scaled, and normalised where asked for.
         terminated: the episode ended with this step.
         truncated: the episode was cut after this step.
-        valid: the step is to be learned from; false where it only reset an environment, or
-            where the learner has been made new since.
+        valid: the step is to be learned from; false where the learner has been made new since.
         last_values: [members, environments], of the observations after the last step.
+        final_values: where an episode was cut, of the observation with which it ended; elsewhere
+            they mean nothing. None where no episode was cut.
     """
 
     observations: Tensor
@@ -34,14 +35,14 @@ class Rollout:
     truncated: Tensor
     valid: Tensor
     last_values: Tensor
+    final_values: Tensor | None = None
 
 
 def gae(rollout: Rollout, gamma: float, gae_lambda: float) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimates (Schulman et al. 2016).
 
-    A terminated episode has no future; a truncated one has that of its last observation, which
-    with next-step autoreset is the next row. Neither lets later advantages through, and the row
-    that only resets has none.
+    A terminated episode has no future; a truncated one has that of its last observation. Neither
+    lets later advantages through: the next row is of another episode.
 
     Args:
         rollout: experience.
@@ -57,6 +58,9 @@ def gae(rollout: Rollout, gamma: float, gae_lambda: float) -> tuple[Tensor, Tens
     for step in reversed(range(rollout.values.shape[1])):
         alive = (~rollout.terminated[:, step]).to(following.dtype)
         goes_on = (~(rollout.terminated | rollout.truncated)[:, step]).to(following.dtype)
+        if rollout.final_values is not None:
+            cut = rollout.truncated[:, step]
+            following = torch.where(cut, rollout.final_values[:, step], following)
         delta = rollout.rewards[:, step] + gamma * alive * following - rollout.values[:, step]
         running = delta + gamma * gae_lambda * goes_on * running
         running = running * rollout.valid[:, step]

@@ -154,14 +154,24 @@ class Learner(abc.ABC):
         self.mark_safe()
 
     def learn(self, steps: int, callback: BaseCallback) -> None:
-        """Train until at least so many steps were taken in all.
+        """Train until so many steps were taken in all, in whole steps of all environments.
+
+        The last rollout is shorter where that is needed, and is learned from as it is.
 
         Raises:
             Diverged: outputs are not finite, or the norm of a gradient.
         """
-        begun = self.model._last_obs is not None
-        left = steps - self.model.num_timesteps
-        self.model.learn(left, callback=callback, reset_num_timesteps=not begun)
+        model = self.model
+        collect = type(model).collect_rollouts
+
+        def collect_some(*given: Any, **options: Any) -> Any:
+            rows = -(-(steps - model.num_timesteps) // model.n_envs)
+            return collect(model, *given, **{**options, **self._at_most(rows)})
+
+        model.collect_rollouts = collect_some
+        begun = model._last_obs is not None
+        left = steps - model.num_timesteps
+        model.learn(left, callback=callback, reset_num_timesteps=not begun)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides the learner's future, given that of its environments.
@@ -250,6 +260,10 @@ class Learner(abc.ABC):
         Parameters that have not been trained yet are left out.
         """
         return {name: value.unsqueeze(0) for name, value in self._gradients.items()}
+
+    added_to = False  # the algorithms have no penalties of ours
+
+    loss_gradient_views = gradient_views
 
     def mark_safe(self) -> None:
         """Remember the present parameters, as those from which weights have changed next time."""
@@ -356,6 +370,10 @@ class Learner(abc.ABC):
         settings = as_keywords(options)
         del settings["num_envs"]
         return settings
+
+    @abc.abstractmethod
+    def _at_most(self, rows: int) -> dict[str, Any]:
+        """What has ``collect_rollouts`` step all environments no more than so many times."""
 
     @abc.abstractmethod
     def _modules(self) -> dict[str, nn.Module]:

@@ -18,7 +18,15 @@ from clrl.agents.sb3.learner import Learner
 from clrl.agents.sb3.view import Stack
 
 
-class DQN(Learner):
+class _OffPolicy(Learner):
+    """What those have in common that learn from a replay buffer."""
+
+    def _at_most(self, rows: int) -> dict[str, Any]:
+        often = self.model.train_freq
+        return {"train_freq": often._replace(frequency=min(often.frequency, rows))}
+
+
+class DQN(_OffPolicy):
     """Stable-Baselines3's DQN, its Q network being the part ``network``; see `Learner`."""
 
     algorithm = sb3.DQN
@@ -37,7 +45,7 @@ class DQN(Learner):
         self.model.q_net(observations)
 
 
-class _TwinCritics(Learner):
+class _TwinCritics(_OffPolicy):
     """SAC and TD3: an actor and two critics, an optimizer for the one and one for both others."""
 
     action_spaces = (spaces.Box,)

@@ -26,6 +26,13 @@ class _OnPolicy(Learner):
             "ortho_init": network.init == "orthogonal",
         }
 
+    def _at_most(self, rows: int) -> dict[str, Any]:
+        model = self.model
+        model.rollout_buffer.buffer_size = steps = min(model.n_steps, rows)
+        if steps * model.n_envs == 1:
+            model.normalize_advantage = False  # one has no deviation
+        return {"n_rollout_steps": steps}
+
     def _modules(self) -> dict[str, nn.Module]:
         return {"policy": self.model.policy}
 

@@ -73,7 +73,7 @@ def check_agent(
             raise Broken("nothing is recorded")
         for step, values in first[1]:
             for key, value in values.items():
-                if not np.isfinite(value):
+                if not np.isfinite(value) and key != "task/return":  # of a task without an end
                     raise Broken(f"{key} is {value} at step {step}")
         if not difference(start, trial.rows()):
             raise Broken("its parameters are what they were")

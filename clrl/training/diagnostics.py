@@ -83,8 +83,20 @@ class Diagnostics:
         return parts
 
     def of_gradients(self) -> Values:
-        """Metrics of the last gradient, as the update rule left it."""
-        return self._of_parameters(gradients=self.population.gradient_views())
+        """Metrics of the last gradient, as the update rule left it.
+
+        Where penalties or methods against forgetting add to it they are of the loss's alone, and
+        ``total_grad_norm`` is the norm of the sum.
+        """
+        values = self._of_parameters(gradients=self.population.loss_gradient_views())
+        if self.population.added_to:
+            whole = self._of_parameters(gradients=self.population.gradient_views())
+            values |= {
+                tag.replace("/grad_norm", "/total_grad_norm"): value
+                for tag, value in whole.items()
+                if "/grad_norm" in tag
+            }
+        return values
 
     def of_weights(self) -> Values:
         """Metrics of the weights, without biases; changes are since the last `mark_safe`."""

@@ -176,7 +176,6 @@ class _Seen:
 
     def __init__(self, lanes: int) -> None:
         self.episodes = Episodes(1, lanes)
-        self._valid = np.ones(lanes, np.bool_)
         self._latest: deque[Array] = deque(maxlen=-(-PROBE_EXAMPLES // lanes))
 
     def __call__(
@@ -184,7 +183,7 @@ class _Seen:
     ) -> None:
         """Take one step of all lanes in."""
         self._latest.append(observations)
-        self.episodes(rewards, ended, self._valid, info)
+        self.episodes(rewards, ended, info)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything so far."""
@@ -256,6 +255,6 @@ class _Measuring(BaseCallback):
         tensors |= self._training.clock.values(self._training.step, 1)
         values |= {key: value.item() for key, value in tensors.items()}
         lines = self._seen.episodes.lines(0, over=step >= self._config.steps)
-        lines[-1] |= values
-        for line in lines:
-            self._sink.write(step, line)
+        lines[-1][1].update(values)
+        for at, line in lines:
+            self._sink.write(at, line)

@@ -54,15 +54,20 @@ class Trials:
 
     def values(self, member: int, task: int) -> list[Array]:
         """The values of a member's tasks up to one, each once, in the order they came."""
+        return self.known(member, task)[0]
+
+    def known(self, member: int, task: int) -> tuple[list[Array], int]:
+        """As `values`, and which of them is the value of the task itself."""
         assert isinstance(self.envs, NonStationaryVector)
         self._begin_as_training()
         start = self.envs.value[member * self._episodes]
         planned = [one.value for one in self.envs.preview(task, member)]
         found: list[Array] = []
         for value in (start, *planned):
-            if not any(np.array_equal(value, before) for before in found):
+            same = [i for i, before in enumerate(found) if np.array_equal(value, before)]
+            if not same:
                 found.append(value)
-        return found
+        return found, same[0] if same else len(found) - 1
 
     def _begin_as_training(self) -> None:
         """Begin the worlds that the learners met in training."""

@@ -196,6 +196,11 @@ class LaneTasks:
             self._stepped[mine] = False
             self._up_to_date = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether all worlds have."""
+        return bool(self._begun.all())
+
     def hold(self, tasks: NDArray[np.int64], values: Array) -> None:
         """Stay in one task; see `NonStationaryVector.hold`."""
         self.timeline.hold(tasks, values)

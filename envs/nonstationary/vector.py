@@ -142,14 +142,14 @@ class NonStationaryVector(Saved, VectorWrapper[Any, Any, Any, Any, Any]):
             options = dict(options)  # Gymnasium's own takes the mask out
         if isinstance(seed, np.integer):
             seed = int(seed)
-        if seed is None:
+        if seed is not None or not self._lanes.begun:
             seeds: list[int | None] = [None] * n
-        else:
-            seeds = [seed + i for i in range(n)] if isinstance(seed, int) else list(seed)
-        if len(seeds) != n:
-            raise UsageError(f"seed: expected {n} seeds, got {len(seeds)}")
-        firsts = range(0, n, n // worlds)
-        self._lanes.seed({w: seeds[lane] for w, lane in enumerate(firsts) if mask[lane]})
+            if seed is not None:
+                seeds = [seed + i for i in range(n)] if isinstance(seed, int) else list(seed)
+            if len(seeds) != n:
+                raise UsageError(f"seed: expected {n} seeds, got {len(seeds)}")
+            firsts = range(0, n, n // worlds)
+            self._lanes.seed({w: seeds[lane] for w, lane in enumerate(firsts) if mask[lane]})
         self._lanes.begin(mask)
         self._ended[mask] = False
         observations, info = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]

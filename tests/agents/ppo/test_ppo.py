@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -30,6 +31,7 @@ from clrl.errors import UsageError
 from clrl.seeding import derived_seed
 
 Envs = VectorEnv[Any, Any, Any]
+NO_RESET: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}
 ADAM = UpdateRule(torch.optim.Adam, {"lr": 3e-4, "eps": 1e-5})
 
 
@@ -75,7 +77,7 @@ class Match(gym.Env[NDArray[np.float32], Any]):
 
 
 def match_envs(lanes: int, kind: str = "discrete", length: int = 10) -> Envs:
-    return SyncVectorEnv([lambda: Match(kind, length)] * lanes)
+    return SyncVectorEnv([lambda: Match(kind, length)] * lanes, **NO_RESET)
 
 
 def begin(
@@ -326,7 +328,7 @@ def both(
         **settings,
     )
     rule = UpdateRule(torch.optim.Adam, {"lr": lr, "eps": 1e-5})
-    envs = SyncVectorEnv([env] * (4 * members))
+    envs = SyncVectorEnv([env] * (4 * members), **NO_RESET)
     agent = begin(range(members), envs, rule, **{**defaults, **options})
     return agent, model
 
@@ -396,7 +398,9 @@ def test_our_own_rollout_trains_stable_baselines3_alike(kind: str) -> None:
     agent.reset(envs.reset(seed=5)[0])
     rollout = agent.rollout(envs)
     assert rollout.valid.all() and not (rollout.terminated | rollout.truncated).any()
-    one = Rollout(*(value[0] for value in vars(rollout).values()))
+    assert rollout.final_values is None
+    own = {name: value[0] for name, value in vars(rollout).items() if value is not None}
+    one = Rollout(**own)
     observations, actions = one.observations.flatten(0, 1), one.actions.flatten(0, 1)
     with torch.no_grad():
         taken = actions[:, 0] if kind == "discrete" else actions
@@ -422,31 +426,23 @@ def test_our_own_rollout_trains_stable_baselines3_alike(kind: str) -> None:
 
 
 def random_rollout(members: int, steps: int, lanes: int, seed: int = 0) -> Rollout:
-    """Numbers for experience with next-step autoreset; the first row may be one that resets."""
+    """Numbers for experience in which episodes end in both ways."""
     rng = np.random.default_rng(seed)
     shape = (members, steps, lanes)
-    terminated, truncated = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
-    valid = np.ones(shape, np.bool_)
-    ended = rng.random((members, lanes)) < 0.3
-    for step in range(steps):
-        valid[:, step] = ~ended
-        kind = rng.random((members, lanes))
-        terminated[:, step] = valid[:, step] & (kind < 0.12)
-        # Some are both at once: then there is no future.
-        truncated[:, step] = valid[:, step] & (kind > 0.08) & (kind < 0.25)
-        ended = terminated[:, step] | truncated[:, step]
-    numbers = torch.from_numpy(rng.standard_normal((5, *shape)).astype(np.float32))
+    kind = torch.from_numpy(rng.random(shape))
+    numbers = torch.from_numpy(rng.standard_normal((6, *shape)).astype(np.float32))
     last = torch.from_numpy(rng.standard_normal((members, lanes)).astype(np.float32))
-    flags = (torch.from_numpy(flag) for flag in (terminated, truncated, valid))
-    rewards = numbers[2] * torch.from_numpy(valid)
     return Rollout(
-        numbers[3:].permute(1, 2, 3, 0),
+        numbers[4:].permute(1, 2, 3, 0),
         numbers[:1].permute(1, 2, 3, 0),
         numbers[0],
         numbers[1],
-        rewards,
-        *flags,
-        last,
+        numbers[2],
+        terminated=kind < 0.12,
+        truncated=(kind > 0.08) & (kind < 0.25),  # some both: then there is no future
+        valid=torch.ones(shape, dtype=torch.bool),
+        last_values=last,
+        final_values=numbers[3],
     )
 
 
@@ -454,13 +450,15 @@ def random_rollout(members: int, steps: int, lanes: int, seed: int = 0) -> Rollo
 def test_advantages_are_sums_of_discounted_errors(gamma: float, decay: float) -> None:
     """sum_k (gamma lambda)^k delta_(t+k) up to the end of the episode, in plain Python."""
     rollout = random_rollout(2, 40, 5)
+    assert rollout.final_values is not None
     advantages, returns = gae(rollout, gamma, decay)
     ends = rollout.terminated | rollout.truncated
-    assert (~rollout.valid).any() and (rollout.terminated & rollout.truncated).any()
-    assert ends[:, -1].any() and (~rollout.valid[:, -1]).any() and (~rollout.valid[:, 0]).any()
+    assert (rollout.terminated & rollout.truncated).any() and ends[:, -1].any()
 
     def error(m: int, t: int, e: int) -> float:
         future = float(rollout.last_values[m, e] if t == 39 else rollout.values[m, t + 1, e])
+        if rollout.truncated[m, t, e]:
+            future = float(rollout.final_values[m, t, e])  # type: ignore[index]
         if rollout.terminated[m, t, e]:
             future = 0.0
         return float(rollout.rewards[m, t, e]) + gamma * future - float(rollout.values[m, t, e])
@@ -473,27 +471,47 @@ def test_advantages_are_sums_of_discounted_errors(gamma: float, decay: float) ->
                     last += 1
                 for k in range(t, last + 1):
                     total += (gamma * decay) ** (k - t) * error(m, k, e)
-                if not rollout.valid[m, t, e]:
-                    total = 0.0
                 assert advantages[m, t, e].item() == pytest.approx(total, rel=1e-4, abs=1e-5)
                 value = rollout.values[m, t, e].item()
                 assert returns[m, t, e].item() == pytest.approx(total + value, rel=1e-4, abs=1e-5)
 
 
-def without_resets(rollout: Rollout, lane: int, gamma: float) -> dict[str, NDArray[Any]]:
-    """One lane of the first member as Stable-Baselines3 has it: the same steps, no resets."""
-    names = ("values", "log_probs", "rewards", "terminated", "truncated", "valid")
+def test_advantages_at_ends_of_episodes_by_hand() -> None:
+    """One lane, discount 1/2, no decay's help: a termination, a cut, and what goes on."""
+    no, yes = [False] * 4, [True] * 4
+
+    def row(*numbers: float | bool) -> Tensor:
+        return torch.tensor(numbers).view(1, 4, 1)
+
+    rollout = Rollout(
+        *(torch.zeros(1, 4, 1, 1),) * 2,
+        log_probs=row(0.0, 0.0, 0.0, 0.0),
+        values=row(1.0, 2.0, 3.0, 4.0),
+        rewards=row(10.0, 20.0, 30.0, 40.0),
+        terminated=row(True, *no[:3]),
+        truncated=row(False, True, False, False),
+        valid=row(*yes),
+        last_values=torch.tensor([[8.0]]),
+        final_values=row(100.0, 6.0, 100.0, 100.0),
+    )
+    advantages, returns = gae(rollout, 0.5, 0.5)
+    # 40 + 8/2 - 4;  30 + 4/2 - 3 + 40/4;  20 + 6/2 - 2, the cut;  10 - 1, the termination.
+    assert advantages.flatten().tolist() == [9.0, 21.0, 39.0, 40.0]
+    assert returns.flatten().tolist() == [10.0, 23.0, 42.0, 44.0]
+
+
+def rows_of(rollout: Rollout, lane: int, gamma: float) -> dict[str, NDArray[Any]]:
+    """One lane of the first member as Stable-Baselines3 has it."""
+    names = ("values", "log_probs", "rewards", "terminated", "truncated", "final_values")
     one = {name: getattr(rollout, name)[0, :, lane].numpy() for name in names}
-    keep = one["valid"]
-    following = np.append(one["values"][1:], rollout.last_values[0, lane].numpy())
     cut = one["truncated"] & ~one["terminated"]
-    ended = (one["truncated"] | one["terminated"])[keep]
+    ended = one["truncated"] | one["terminated"]
     return {
-        "observations": rollout.observations[0, :, lane].numpy()[keep],
-        "actions": rollout.actions[0, :, lane].numpy()[keep],
-        "values": one["values"][keep],
-        "log_probs": one["log_probs"][keep],
-        "rewards": (one["rewards"] + gamma * following * cut)[keep],
+        "observations": rollout.observations[0, :, lane].numpy(),
+        "actions": rollout.actions[0, :, lane].numpy(),
+        "values": one["values"],
+        "log_probs": one["log_probs"],
+        "rewards": one["rewards"] + gamma * one["final_values"] * cut,
         "episode_starts": np.append(True, ended[:-1]),
         "last": rollout.last_values[0, lane].numpy()[None],
         "done": ended[-1:],
@@ -520,50 +538,41 @@ def assert_advantages_of_sb3(rollout: Rollout, gamma: float, decay: float) -> li
     results = gae(rollout, gamma, decay)
     buffers = []
     for lane in range(rollout.values.shape[2]):
-        buffers.append(sb3_buffer(without_resets(rollout, lane, gamma), gamma, decay))
-        keep = rollout.valid[0, :, lane]
+        buffers.append(sb3_buffer(rows_of(rollout, lane, gamma), gamma, decay))
         for value, name in zip(results, ("advantages", "returns"), strict=True):
             expected = torch.from_numpy(getattr(buffers[-1], name)[:, 0])
-            torch.testing.assert_close(value[0, keep, lane], expected, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(value[0, :, lane], expected, rtol=1e-5, atol=1e-5)
     return buffers
 
 
-def test_advantages_are_those_of_stable_baselines3_without_the_rows_that_reset() -> None:
+def test_advantages_are_those_of_stable_baselines3_at_ends_of_episodes() -> None:
     for seed in range(3):
         assert_advantages_of_sb3(random_rollout(1, 50, 4, seed), 0.95, 0.9)
 
 
 def cart_poles(lanes: int, limit: int = 15) -> ClassicVectorEnv:
     """Short enough that episodes end in both ways."""
-    return VECTOR_ENVS["CartPole-v1"](lanes, max_episode_steps=limit)
+    return VECTOR_ENVS["CartPole-v1"](lanes, max_episode_steps=limit, **NO_RESET)
 
 
-def test_rows_that_reset_are_no_part_of_an_update() -> None:
-    """A whole update is Stable-Baselines3's of the same steps without them.
-
-    All of them in one minibatch, as theirs has rows of equal number.
-    """
+def test_an_update_over_ends_of_episodes_is_that_of_stable_baselines3() -> None:
+    """Of the same steps; all of them in one minibatch."""
     options = {"num_steps": 64, "batch_size": 256, "epochs": 5, "clip_range": 0.02}
     agent, model = both(cart_pole, {**options, "clip_value": 0.1}, lr=2e-3, members=1)
     envs = cart_poles(4)
     agent.reset(envs.reset(seed=3)[0])
     rollout = agent.rollout(envs)
-    for flags in (rollout.terminated, rollout.truncated, ~rollout.valid):
-        assert flags.any()
+    assert rollout.terminated.any() and rollout.truncated.any() and rollout.valid.all()
     give_weights(agent, model)
     parts = assert_advantages_of_sb3(rollout, 0.99, 0.95)
     names = "observations actions rewards episode_starts values log_probs advantages returns"
-    size = int(rollout.valid.sum())
-    buffer = type(parts[0])(size, model.observation_space, model.action_space, "cpu")
+    buffer = type(parts[0])(256, model.observation_space, model.action_space, "cpu")
     for name in names.split():
         setattr(buffer, name, np.concatenate([getattr(part, name) for part in parts]))
     buffer.full = True
-    model.rollout_buffer, model.batch_size = buffer, size
-    # Whatever stands in rows that only reset: nothing of it is read.
-    for name in ("observations", "log_probs"):
-        getattr(rollout, name)[~rollout.valid] += 0.5
+    model.rollout_buffer, model.batch_size = buffer, 256
     results = agent.update(rollout)
-    logged = train(model, np.stack([np.arange(size)] * 5))
+    logged = train(model, np.stack([np.arange(256)] * 5))
     expected = weights(model)
     for name, value in agent.population.parameters().items():
         torch.testing.assert_close(value[0], expected[name], rtol=0, atol=1e-5)
@@ -576,6 +585,41 @@ def test_rows_that_reset_are_no_part_of_an_update() -> None:
         assert results[ours].item() == pytest.approx(logged[theirs], rel=1e-4, abs=1e-5)
     assert results["entropy"].item() == pytest.approx(-logged["entropy_loss"], rel=1e-4)
     assert results["clip_fraction"].item() > 0
+
+
+def test_steps_that_do_not_count_are_no_part_of_an_update() -> None:
+    """Whatever stands in them, as where a learner was made new amid a rollout."""
+    results = []
+    for spoilt in (0.0, 0.5):
+        envs = cart_poles(4)
+        agent = begin([0], envs, num_steps=32, batch_size=32)
+        rollout = agent.rollout(envs)
+        rollout.valid[0, :12] = False
+        for name in ("observations", "log_probs", "rewards"):
+            getattr(rollout, name)[~rollout.valid] += spoilt
+        agent.update(rollout)
+        results.append(agent.population.rows)
+    assert torch.equal(*results)
+
+
+def test_a_shorter_rollout_is_learned_from() -> None:
+    """In minibatches as large; what does not fill one is left out, and fewer are one."""
+    for steps, size in ((20, 32), (9, 32), (3, 12)):
+        envs = cart_poles(4)
+        agent = begin([0, 1], match := cart_poles(8), num_steps=32, batch_size=32, epochs=2)
+        before = agent.population.rows.clone()
+        rollout = agent.rollout(match, steps=steps)
+        assert rollout.rewards.shape == (2, steps, 4)
+        with mock.patch.object(agent.population, "learn", side_effect=agent.population.learn) as on:
+            results = agent.update(rollout)
+        assert [call.args[0].shape[1:3] for call in on.call_args_list] == [
+            (4 * steps // size, size)
+        ] * 2
+        assert results["losses"].shape == (2, 2 * (4 * steps // size))
+        assert not torch.equal(agent.population.rows, before)
+        alone = begin([1], envs, num_steps=32, batch_size=32, epochs=2)
+        alone.update(alone.rollout(envs, steps=steps))
+        assert torch.equal(alone.population.rows[0], agent.population.rows[1])
 
 
 def test_advantages_normalised_over_the_rollout() -> None:
@@ -600,35 +644,56 @@ def test_advantages_normalised_over_the_rollout() -> None:
 # Rollouts
 
 
-def test_a_rollout_is_what_happened() -> None:
-    """Observations, rewards and flags are the environments', steps that reset are marked."""
+@pytest.mark.parametrize("normalised", [False, True])
+def test_a_rollout_is_what_happened(normalised: bool) -> None:
+    """Observations, rewards and flags are the environments'; every step is a transition."""
     envs, twin = cart_poles(6), cart_poles(6)
-    agent = begin([4, 9], envs, num_steps=40, batch_size=40)
+    agent = begin([4, 9], envs, num_steps=40, batch_size=40, normalize_observations=normalised)
+    statistics: list[Any] = []
     watched: list[tuple[Any, ...]] = []
-    rollout = agent.rollout(
-        envs, lambda *args: watched.append(tuple(np.copy(arg) for arg in args[:3]))
-    )
+
+    def watch(*args: Any) -> None:
+        watched.append(tuple(np.copy(arg) for arg in args[:2]))
+        if normalised:
+            statistics.append(copy.deepcopy(agent._observations))
+
+    rollout = agent.rollout(envs, watch)
+    assert rollout.valid.all() and rollout.final_values is not None
+
+    def values_of(observations: Any) -> Tensor:
+        return agent.act(torch.from_numpy(observations).view(2, 3, 4), torch.zeros(2, 3, 2))[2]
+
     seeds = [derived_seed(seed, f"envs/{lane}") for seed in (4, 9) for lane in range(3)]
     observations, _ = twin.reset(seed=seeds)
-    ended = np.zeros(6, np.bool_)
+    cuts = 0
     for step in range(40):
         own = {
             name: value[:, step].flatten(0, 1)
             for name, value in vars(rollout).items()
             if name != "last_values"
         }
-        assert np.array_equal(own["observations"], observations)
-        assert np.array_equal(own["valid"], ~ended)
+        if not normalised:
+            assert np.array_equal(own["observations"], observations)
         actions = own["actions"][:, 0].numpy().astype(np.int64)
         observations, rewards, terminated, truncated, _ = twin.step(actions)
         ended = terminated | truncated
         assert np.array_equal(own["rewards"], rewards.astype(np.float32))
         assert np.array_equal(own["terminated"], terminated)
         assert np.array_equal(own["truncated"], truncated)
-        for got, expected in zip(watched[step], (rewards, ended, own["valid"]), strict=True):
+        for got, expected in zip(watched[step], (rewards, ended), strict=True):
             assert np.array_equal(got, expected)
-    last = agent.act(torch.from_numpy(observations).view(2, 3, 4), torch.zeros(2, 3, 2))[2]
-    assert torch.equal(rollout.last_values, last)
+        seen = observations
+        if normalised:  # by what had been seen up to then, which the end of an episode is not of
+            seen = statistics[step].as_now(observations.reshape(2, 3, 4)).reshape(6, 4)
+        cut = torch.from_numpy(truncated & ~terminated)
+        expected = values_of(seen).flatten()[cut]
+        torch.testing.assert_close(own["final_values"][cut], expected, rtol=0, atol=1e-6)
+        cuts += int(cut.sum())
+        if ended.any():
+            observations, _ = twin.reset(options={"reset_mask": ended})
+    assert cuts > 1
+    if not normalised:
+        assert torch.equal(rollout.last_values, values_of(observations))
 
 
 def test_rollouts_follow_on_one_another() -> None:
@@ -637,7 +702,8 @@ def test_rollouts_follow_on_one_another() -> None:
     whole = begin([1], once, num_steps=40, batch_size=40).rollout(once)
     agent = begin([1], twice, num_steps=20, batch_size=40)
     parts = [agent.rollout(twice) for _ in range(2)]
-    for name in ("observations", "actions", "rewards", "terminated", "truncated", "valid"):
+    names = ("observations", "actions", "rewards", "terminated", "truncated", "final_values")
+    for name in names:
         joined = torch.cat([getattr(part, name) for part in parts], dim=1)
         assert torch.equal(joined, getattr(whole, name)), name
     assert torch.equal(parts[0].last_values, parts[1].values[:, 0])
@@ -651,7 +717,7 @@ def test_rewards_are_scaled_for_learning_alone() -> None:
 
 
 def test_densities_are_of_actions_before_they_are_clipped() -> None:
-    envs = VECTOR_ENVS["Pendulum-v1"](4)
+    envs = VECTOR_ENVS["Pendulum-v1"](4, **NO_RESET)
     agent = begin([0], envs, num_steps=60, batch_size=60, log_std=1.0)
     with mock.patch.object(envs, "step", side_effect=envs.step) as step:
         rollout = agent.rollout(envs)
@@ -748,7 +814,7 @@ def test_chunks_change_nothing(lanes: int) -> None:
 def test_other_tasks_and_numbers_of_environments(task: str, lanes: int) -> None:
     def make(count: int) -> Envs:
         if task in VECTOR_ENVS:
-            return VECTOR_ENVS[task](count, max_episode_steps=7)
+            return VECTOR_ENVS[task](count, max_episode_steps=7, **NO_RESET)
         return match_envs(count, task)
 
     # Three environments' observations do not fill whole vector registers, so that the second
@@ -762,7 +828,7 @@ def test_other_tasks_and_numbers_of_environments(task: str, lanes: int) -> None:
 @pytest.mark.parametrize(("task", "shared"), [("CartPole-v1", True), ("Pendulum-v1", False)])
 def test_members_are_stepped_together(task: str, shared: bool) -> None:
     """Every operation of the loss is one that treats members alike: none is done one by one."""
-    envs = VECTOR_ENVS[task](12)
+    envs = VECTOR_ENVS[task](12, **NO_RESET)
     options: dict[str, Any] = {"shared": shared, "clip_value": 0.1, "entropy_coefficient": 0.1}
     agent = begin(range(3), envs, ADAM, 3, num_steps=8, batch_size=8, epochs=1, **options)
     agent.update(agent.rollout(envs))
@@ -777,7 +843,8 @@ def test_a_seed_of_half_cheetah_is_the_same_alone_and_among_others(
     pytest.importorskip("mujoco")
 
     def make(count: int) -> Envs:
-        return SyncVectorEnv([lambda: gym.make("HalfCheetah-v5", max_episode_steps=30)] * count)
+        lanes = [lambda: gym.make("HalfCheetah-v5", max_episode_steps=30)] * count
+        return SyncVectorEnv(lanes, **NO_RESET)
 
     settings: dict[str, Any] = {"make_envs": make, "rule": rule, "lanes": 2, "num_steps": 64}
     settings |= {"iterations": 3, **options}
@@ -792,7 +859,7 @@ def test_a_seed_of_half_cheetah_is_the_same_alone_and_among_others(
 @pytest.mark.parametrize("task", ["CartPole-v1", "Pendulum-v1"])
 def test_a_sweep_of_shapes(task: str, widths: tuple[int, ...], batch: int) -> None:
     settings: dict[str, Any] = {
-        "make_envs": VECTOR_ENVS[task],
+        "make_envs": lambda count: VECTOR_ENVS[task](count, **NO_RESET),
         "num_steps": 112,
         "widths": widths,
         "batch_size": batch,
@@ -866,7 +933,7 @@ def test_a_member_that_diverges_is_frozen_and_its_siblings_go_on(
     rule = UpdateRule(Doomed, {"lr": 0.01, "doomed": doomed})
 
     def run(seeds: Sequence[int]) -> tuple[PPO, list[Tensor]]:
-        envs = VECTOR_ENVS[task](4 * len(seeds))
+        envs = VECTOR_ENVS[task](4 * len(seeds), **NO_RESET)
         settings = {"num_steps": 32, "batch_size": 32, "epochs": 4, "widths": (16, 8), **options}
         agent = begin(seeds, envs, rule, chunk_size, **settings)
         seen = []
@@ -923,20 +990,19 @@ def test_state_round_trips_to_an_identical_future(kind: str, trained: int) -> No
 
 
 def test_state_between_rollout_and_update() -> None:
-    """A lane that is about to be reset still is, and the orders drawn are the same."""
+    """The orders drawn are the same, also where an episode has just ended."""
     agent, envs = begin([2], cart := cart_poles(4), num_steps=15, batch_size=60), cart
     rollout = agent.rollout(envs)
     assert (rollout.terminated | rollout.truncated)[:, -1].any()
     state = agent.state_dict()
     other = begin([2], cart_poles(4), num_steps=15, batch_size=60)
     other.load_state_dict(state)
-    copy = cart_poles(4)
-    copy.load_state_dict(envs.state_dict())
+    twin = cart_poles(4)
+    twin.load_state_dict(envs.state_dict())
     agent.update(rollout)
     other.update(rollout)
     assert torch.equal(agent.population.rows, other.population.rows)
-    after, again = agent.rollout(envs), other.rollout(copy)
-    assert (~after.valid[:, 0]).any()
+    after, again = agent.rollout(envs), other.rollout(twin)
     for name, value in vars(after).items():
         assert torch.equal(value, getattr(again, name)), name
 
@@ -966,8 +1032,7 @@ def test_it_learns_to_do_what_it_is_told(kind: str) -> None:
     means = []
     for _ in range(18):  # 1152 steps of each of two learners
         rollout = agent.rollout(envs)
-        rewards = (rollout.rewards * rollout.valid).sum((1, 2)) / rollout.valid.sum((1, 2))
-        means.append(rewards)
+        means.append(rollout.rewards.mean((1, 2)))
         agent.update(rollout)
     least = {"discrete": 0.9, "multi-discrete": 0.9, "continuous": 0.7}[kind]
     assert (means[0] < 0.6).all()
@@ -976,7 +1041,7 @@ def test_it_learns_to_do_what_it_is_told(kind: str) -> None:
 
 @pytest.mark.slow
 def test_it_balances_the_pole() -> None:
-    envs = VECTOR_ENVS["CartPole-v1"](8)
+    envs = VECTOR_ENVS["CartPole-v1"](8, **NO_RESET)
     agent = begin([0], envs, num_steps=256, batch_size=64, epochs=10)
     returns, running = [], np.zeros(8)
 

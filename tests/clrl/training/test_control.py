@@ -101,7 +101,7 @@ def test_lines_come_every_so_many_steps_with_all_that_is_measured() -> None:
 
 def test_every_task_is_written_once_and_the_last_too() -> None:
     sinks, _ = run(config(), [3])
-    assert [task for _, task in sinks[3].of("task/index")] == [0, 1, 2, 3]
+    assert sinks[3].of("task/index") == [(300, 0), (600, 1), (900, 2), (1024, 3)]
 
 
 def test_returns_are_those_of_the_episodes() -> None:
@@ -111,8 +111,8 @@ def test_returns_are_those_of_the_episodes() -> None:
     assert returns == lengths
     counts = [count for _, count in sinks[3].of("online/episodes")]
     total = sum(n * mean for n, (_, mean) in zip(counts, returns, strict=True))
-    # Every end costs a step that only resets; what the four lanes are at is not over.
-    assert 0 <= 1024 - total - sum(counts) < 4 * 200
+    # What the four lanes are at is not over.
+    assert 0 <= 1024 - total < 4 * 200
 
 
 def test_a_seed_is_the_same_alone_and_among_others() -> None:
@@ -194,7 +194,7 @@ def test_resets_at_a_change_make_the_learner_new() -> None:
         assert float(group["step"]) == 2 * 2 * 4  # two iterations' updates: no more of the past
 
 
-@pytest.mark.parametrize("length", [512, 520])
+@pytest.mark.parametrize("length", [516, 572])
 def test_what_was_done_before_a_change_is_not_learned_by_the_new(length: int) -> None:
     """Whatever it was, the update is the same."""
     settings = config(
@@ -214,7 +214,7 @@ def test_what_was_done_before_a_change_is_not_learned_by_the_new(length: int) ->
         # Steps up to the first of the new task are not for the new networks.
         first = int(old[member].sum())
         assert not rollout.valid[member, : first + 1].any()
-        assert rollout.valid[member, first + 1 :].float().mean() > 0.7
+        assert rollout.valid[member, first + 1 :].all()
         generator = torch.Generator().manual_seed(derived_seed(seed, "network/task-1"))
         fresh = agent._make(generator)
         for name, value in agent.population.parameters().items():
@@ -253,13 +253,11 @@ def test_resets_at_a_change_make_the_normalisers_new() -> None:
         normalizers = (one.agent._observations, one.agent._rewards)
         counts.append([normalizer.moments.count.round().tolist() for normalizer in normalizers])
     # Four environments by 32 steps an iteration, and the observations of the reset. The change
-    # is seen in the fifth iteration, a few steps late since steps that only reset do not count.
+    # is seen at the first step of the fifth iteration, whose reward is of the learner before.
     observations, rewards = zip(*counts, strict=True)
     assert list(observations[:4]) == [[132] * 2, [260] * 2, [388] * 2, [516] * 2]
-    for last, following, paid in zip(observations[4], observations[5], rewards[4], strict=True):
-        assert 64 < last < 128 and last % 4 == 0
-        assert following == last + 128
-        assert 0 < paid < last
+    assert observations[4:] == ([128] * 2, [256] * 2)
+    assert rewards[4:] == ([124] * 2, [252] * 2)
 
 
 def test_any_environment_of_gymnasium_by_its_id() -> None:

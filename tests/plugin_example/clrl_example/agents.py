@@ -71,13 +71,8 @@ class Reinforce:
         self._logits = self.population.compiled(lambda forward, x: (forward(x),))
         self._rngs = [numpy_generator(seed, "reinforce/actions") for seed in seeds]
 
-    @property
-    def steps_per_iteration(self) -> int:
-        return self.options.num_envs * self.options.num_steps
-
     def reset(self, observations: np.ndarray) -> None:
         self._present = self._split(observations)
-        self._ended = np.zeros(len(observations), np.bool_)
 
     def _split(self, observations: np.ndarray) -> Tensor:
         return torch.from_numpy(observations).view(self.members, self.options.num_envs, -1)
@@ -87,20 +82,22 @@ class Reinforce:
         envs: VectorEnv[Any, Any, Any],
         watch: Callable[..., None],
         remaining: float,
+        left: int,
     ) -> dict[str, Tensor]:
-        seen, done, rewards, over, valid = [], [], [], [], []
-        for _ in range(self.options.num_steps):
+        seen, done, rewards, over = [], [], [], []
+        for _ in range(min(self.options.num_steps, -(-left // self.options.num_envs))):
             (logits,) = self._logits(self._present)
             noise = np.stack([rng.gumbel(size=logits.shape[1:]) for rng in self._rngs])
             actions = (logits + torch.from_numpy(noise)).argmax(dim=-1)
-            steps = ~self._ended
             observations, reward, terminated, truncated, info = envs.step(actions.flatten().numpy())
-            self._ended = terminated | truncated
-            watch(reward, self._ended, steps, info)
+            ended = terminated | truncated
+            watch(reward, ended, info)
             seen.append(self._present)
             done.append(actions)
-            for column, value in ((rewards, reward), (over, self._ended), (valid, steps)):
+            for column, value in ((rewards, reward), (over, ended)):
                 column.append(torch.from_numpy(value.reshape(actions.shape)))
+            if ended.any():
+                observations, _ = envs.reset(options={"reset_mask": ended})
             self._present = self._split(observations)
         returns, following = [], torch.zeros(actions.shape, dtype=torch.float64)
         for reward, end in zip(reversed(rewards), reversed(over), strict=True):
@@ -108,7 +105,6 @@ class Reinforce:
             returns.insert(0, following)
         weights = torch.stack(returns, 1).float()
         weights = weights - weights.mean(dim=(1, 2), keepdim=True)
-        weights = weights * torch.stack(valid, 1)
         self._latest = torch.stack(seen, 1).flatten(1, 2)
         batch = (self._latest, torch.stack(done, 1).flatten(1, 2), weights.flatten(1, 2))
         results = self.population.learn(*(value.unsqueeze(1) for value in batch))
@@ -123,7 +119,6 @@ class Reinforce:
             "population": self.population.state_dict(),
             "rngs": [rng.bit_generator.state for rng in self._rngs],
             "present": self._present,
-            "ended": self._ended.tolist(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -131,4 +126,3 @@ class Reinforce:
         for rng, bits in zip(self._rngs, state["rngs"], strict=True):
             rng.bit_generator.state = bits
         self._present = state["present"].clone()
-        self._ended = np.array(state["ended"])
