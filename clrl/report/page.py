@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 import math
 from collections.abc import Callable
@@ -210,10 +211,10 @@ def network_table(study: Study, look: dict[str, drawing.Style]) -> Table:
     for network in study.networks:
         for metric in DIAGNOSTICS:
             tag = f"plasticity/{network}/{metric}"
-            columns.append((verdict.tag_words(tag), tag, lambda run, tag=tag: _end(run, tag)))
+            columns.append((verdict.tag_words(tag), tag, functools.partial(_end, tag)))
             if metric == "dead_units":
                 worst = f"worst layer's {verdict.tag_words(tag)}"
-                columns.append((worst, tag, lambda run, tag=tag: _worst_layer(run, tag)))
+                columns.append((worst, tag, functools.partial(_worst_layer, tag)))
     columns = [
         (head, tag, figure)
         for head, tag, figure in columns
@@ -239,11 +240,11 @@ def network_table(study: Study, look: dict[str, drawing.Style]) -> Table:
     )
 
 
-def _end(run: Run, tag: str) -> float:
+def _end(tag: str, run: Run) -> float:
     return run.ends.get(tag, math.nan)
 
 
-def _worst_layer(run: Run, tag: str) -> float:
+def _worst_layer(tag: str, run: Run) -> float:
     return max((run.ends[one] for one in run.ends if one.startswith(f"{tag}/")), default=math.nan)
 
 
