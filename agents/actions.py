@@ -138,11 +138,12 @@ class Gaussian(Actions):
 
     Args:
         space: a Box with one axis.
+        clip: otherwise the environment gets them as they are drawn.
     """
 
-    def __init__(self, space: spaces.Box) -> None:
+    def __init__(self, space: spaces.Box, clip: bool = True) -> None:
         """See the class."""
-        self._space = space
+        self._space, self._clip = space, clip
         self.num_outputs = self.num_parameters = self.noise_size = self.width = len(space.low)
 
     def noise(self, rng: np.random.Generator, out: Array) -> None:
@@ -179,13 +180,18 @@ class Gaussian(Actions):
 
     def to_environment(self, actions: Array) -> Array:
         """See `Actions.to_environment`."""
-        low, high = self._space.low, self._space.high
-        clipped: Array = np.clip(actions, low, high).astype(self._space.dtype)
-        return clipped
+        if self._clip:
+            actions = np.clip(actions, self._space.low, self._space.high)
+        given: Array = actions.astype(self._space.dtype)
+        return given
 
 
-def actions_of(space: spaces.Space[Any]) -> Actions:
+def actions_of(space: spaces.Space[Any], clip: bool = True) -> Actions:
     """The actions that suit a space.
+
+    Args:
+        space: the environment's.
+        clip: whether real numbers are clipped to its bounds; see `Gaussian`.
 
     Raises:
         UsageError: the space is none of Discrete, MultiDiscrete and Box with one axis.
@@ -195,7 +201,7 @@ def actions_of(space: spaces.Space[Any]) -> Actions:
     if isinstance(space, spaces.MultiDiscrete) and len(space.shape) == 1 and not space.start.any():
         return Discrete(space)
     if isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f":
-        return Gaussian(space)
+        return Gaussian(space, clip)
     raise UsageError(
         "actions: expected Discrete, MultiDiscrete or a Box of floats with one axis, "
         f"got {shown(space)}"

@@ -63,16 +63,35 @@ class PPOOptions:
         gamma: discount.
         gae_lambda: decay of the advantage estimate.
         clip_range: how far the probability ratio may move the objective.
-        clip_value: the same for values, around those of the rollout; none unless given.
-        value_coefficient: weight of the value loss.
+        value_clip: what the value loss makes of values that have moved further than
+            `value_clip_range` from those of the rollout. ``none``: nothing. ``sb3``: the error of
+            the clipped value, which has no gradient there (Stable-Baselines3). ``max``: the
+            larger of both values' squared errors (CleanRL, after OpenAI's baselines), which has
+            a gradient where moving back makes it smaller.
+        value_clip_range: how far values may move; CleanRL has `clip_range` for it.
+        value_target: what values are fitted to. ``lambda``: advantage plus value, the
+            lambda-return (Stable-Baselines3, CleanRL). ``reward-to-go``: the discounted rewards
+            up to the end of the episode, or up to where it is cut or the rollout ends and then
+            the value there (TRAC's code, Muppidi et al. 2024). Advantages are the same.
+        value_coefficient: weight of the value loss, which is the mean squared error; CleanRL's
+            is half of that, so that its 0.5 is 0.25 here.
         entropy_coefficient: weight of the entropy bonus.
         max_grad_norm: gradients of greater norm are scaled down to it; none where 0.
-        normalize_advantages: over each minibatch, over the whole rollout, or not.
+        normalize_advantages: over each ``minibatch`` (Stable-Baselines3, CleanRL), once over the
+            whole rollout (``batch``: Dohare et al. 2024, TRAC), or not (``none``).
         normalize_observations: by running mean and deviation, clipped to [-10, 10].
         normalize_rewards: by the running deviation of the discounted return, clipped to
-            [-10, 10].
+            [-10, 10]: ``sb3`` is Stable-Baselines3's VecNormalize, ``gymnasium`` Gymnasium's
+            NormalizeReward, as CleanRL uses it; `clrl.agents.ppo.normalize.RewardNormalizer` says
+            where they differ. ``none``: not.
         reward_scale: rewards are multiplied by it for learning.
-        anneal_lr: the learning rate falls linearly to 0 over the run.
+        anneal_lr: the learning rate falls linearly to 0 over the run (CleanRL).
+        bootstrap_truncated: an episode that is cut, as by a time limit, has the value of its last
+            observation as its future (Stable-Baselines3). Otherwise it counts as terminated, with
+            none (CleanRL; the code of Dohare et al. 2024).
+        clip_actions: the environment gets continuous actions clipped to its bounds
+            (Stable-Baselines3, CleanRL); otherwise as drawn (the code of Dohare et al. 2024), so
+            that costs of actions grow beyond the bounds.
         target_kl: an update ends when the policy has moved 1.5 times as far; no bound unless
             given. Learners are then trained one at a time.
         shared: one network for policy and value.
@@ -94,15 +113,19 @@ class PPOOptions:
     gamma: Fraction = 0.99
     gae_lambda: Fraction = 0.95
     clip_range: PositiveFloat = 0.2
-    clip_value: PositiveFloat | None = None
+    value_clip: Literal["none", "sb3", "max"] = "none"
+    value_clip_range: PositiveFloat = 0.2
+    value_target: Literal["lambda", "reward-to-go"] = "lambda"
     value_coefficient: NonNegativeFloat = 0.5
     entropy_coefficient: NonNegativeFloat = 0.0
     max_grad_norm: NonNegativeFloat = 0.5
     normalize_advantages: Literal["minibatch", "batch", "none"] = "minibatch"
     normalize_observations: bool = False
-    normalize_rewards: bool = False
+    normalize_rewards: Literal["none", "sb3", "gymnasium"] = "none"
     reward_scale: PositiveFloat = 1.0
     anneal_lr: bool = False
+    bootstrap_truncated: bool = True
+    clip_actions: bool = True
     target_kl: PositiveFloat | None = None
     shared: bool = False
     log_std: float = 0.0

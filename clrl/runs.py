@@ -109,6 +109,7 @@ def suite(
     suite: str | Path,
     out: str | Path | None = None,
     *,
+    learners: str | Sequence[str] = (),
     seeds: Seeds | None = None,
     steps: float | None = None,
     with_scratch: bool = False,
@@ -122,6 +123,7 @@ def suite(
     Args:
         suite: its name (see ``clrl list suites``) or a YAML file.
         out: the folder for results; ``runs/NAME`` unless given.
+        learners: labels of the learners to train; all of the suite's unless given.
         seeds: in place of the suite's.
         steps: of each learner, in place of the suite's.
         with_scratch: add for each learner one that is made new with every task.
@@ -143,6 +145,9 @@ def suite(
     if steps is not None:
         overrides["steps"] = _plain(steps)
     table = suites.load(str(suite), overrides)
+    if learners:
+        chosen = [learners] if isinstance(learners, str) else learners
+        table = suites.with_learners(table, chosen)
     if with_scratch:
         table = suites.with_scratch(table)
     folder = Path(out) if out is not None else Path("runs", table.name)

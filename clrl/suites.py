@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -238,6 +238,40 @@ def with_scratch(suite: Suite) -> Suite:
         if label in only:
             only[scratch] = only[label]
     return replace(suite, learners=learners, only=only, scratch_of=scratch_of)
+
+
+def with_learners(suite: Suite, labels: Sequence[str]) -> Suite:
+    """A suite with some of its learners, in the suite's order.
+
+    Args:
+        suite: the whole.
+        labels: of learners, or of sweeps for all their settings. Scratch references come with
+            the learners that they are for.
+
+    Raises:
+        UsageError: there is no such learner.
+    """
+    known = [*suite.learners, *dict.fromkeys(suite.sweeps.values())]
+    for label in labels:
+        if label not in known:
+            near = suggestion(label, known)
+            raise UsageError(f"--learners: unknown learner {label!r}; {near}")
+    kept = {
+        label: config
+        for label, config in suite.learners.items()
+        if {label, suite.sweeps.get(label), suite.scratch_of.get(label)} & set(labels)
+    }
+
+    def of_kept(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {label: value for label, value in values.items() if label in kept}
+
+    return replace(
+        suite,
+        learners=kept,
+        only=of_kept(suite.only),
+        sweeps=of_kept(suite.sweeps),
+        scratch_of={label: of for label, of in of_kept(suite.scratch_of).items() if of in kept},
+    )
 
 
 def single(config: RunConfig, seeds: Any) -> Suite:

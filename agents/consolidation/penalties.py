@@ -54,7 +54,10 @@ class Penalty(Method):
         self._active = False
 
     def importance(self, member: int, examples: Examples) -> Tensor:
-        """How much each parameter of a member mattered since the last time, [numbers], >= 0."""
+        """How much each parameter of a member mattered since the last time, [numbers].
+
+        The sum so far is kept from falling below 0.
+        """
         raise NotImplementedError
 
     def penalise(self, members: slice, rows: Tensor, gradients: Tensor) -> None:
@@ -70,7 +73,7 @@ class Penalty(Method):
             new = self.importance(member, own)
             row, centre = self.learners.population.rows[member], self._centre[member]
             old = self._importance[member].mul_(self._decay)
-            old.add_(new)
+            old.add_(new).clamp_(min=0)
             if self._merge:
                 share = torch.where(old > 0, new / old.clamp(min=1e-38), 1.0)
                 centre.add_(share * (row - centre))
@@ -232,10 +235,11 @@ class SynapticIntelligence(Penalty):
     """Synaptic intelligence (Zenke et al. 2017): what a parameter did for the loss on its way.
 
     Along the way ``path <- path - g * (change of w)``, g the gradient of the loss without any
-    penalty; at each consolidation ``F <- F + max(path, 0) / ((w - w_before)^2 + damping)``, the
+    penalty; at each consolidation ``F <- max(F + path / ((w - w_before)^2 + damping), 0)``, the
     change being that since the consolidation before. The paper's penalty has no factor of a half:
-    its c is half the strength. That negative paths count as 0 is what keeps every F from being
-    negative, as in the official code.
+    its c is half the strength. As in the official code (ganguli-lab/pathint) it is the running sum
+    that is kept from being negative, so that a path on which the loss grew takes off what
+    earlier tasks had put in; the paper says nothing of negative paths.
 
     Args:
         learners: the learners.
@@ -268,11 +272,14 @@ class SynapticIntelligence(Penalty):
         self._path[members].addcmul_(gradients, rows - before, value=-1.0)
 
     def importance(self, member: int, examples: Examples) -> Tensor:
-        """What each parameter did since the last time, over how far it went; starts anew."""
+        """What each parameter did since the last time, over how far it went; starts anew.
+
+        Below 0 where the loss grew on the way.
+        """
         row, path, start = (
             own[member] for own in (self.learners.population.rows, self._path, self._start)
         )
-        found = path.clamp(min=0) / ((row - start) ** 2 + self._damping)
+        found = path / ((row - start) ** 2 + self._damping)
         path.zero_()
         start.copy_(row)
         return found

@@ -49,8 +49,10 @@ class AdaUPGD(UtilityGated):
             ``"noise"``: noise alone. ``"none"``: nothing, s being 0.
         utility_max: ``"raw"`` takes u_max of u, as the code does, which makes the argument of
             the sigmoid larger by 1 / (1 - beta_utility^t): by 1000 at the first step at
-            beta_utility 0.999, so that s is nearly 0 or 1 at first. ``"corrected"`` takes it
-            of u_hat, as the paper has it for UPGD (Algorithm 1).
+            beta_utility 0.999, 1.6 at the thousandth. Until then s is nearly 1 for weights of
+            positive utility, which hardly move, and nearly 0 for those of negative, which take
+            whole steps and all the noise. ``"corrected"`` takes it of u_hat, as the paper has it
+            for UPGD (Algorithm 1).
         lr_factor: 2 in the code. A weight of no utility has s = 1/2 and so would move at half
             the step size; 2 undoes that.
         generator: where the noise comes from; one a member for stacked parameters. None

@@ -41,7 +41,11 @@ class UPGD(UtilityGated):
         utility_max: ``"corrected"`` takes u_max of u_hat, as the paper's Algorithm 1 has it.
             ``"raw"`` takes it of u, as the authors' code (mohmdelsayed/upgd, first-order
             global optimizer) does, which makes the argument of the sigmoid larger by
-            1 / (1 - beta_utility^t).
+            1 / (1 - beta_utility^t). Until about 1 / (1 - beta_utility) steps, s is then nearly
+            1 for weights of positive utility, which hardly move, and nearly 0 for those of
+            negative, which take whole steps and all the noise. At beta_utility 0.9999 the factor is
+            10,000 at the first step, 10.5 at the thousandth, 1.6 at the ten-thousandth; at 0.9 it
+            is over after fifty. Later the two are the same.
         lr_factor: 1 in the paper and in its benchmark code. A weight of no utility has
             s = 1/2 and so moves at half the step size; 2 undoes that, as the short form in
             the authors' README and their AdaUPGD for PPO do.

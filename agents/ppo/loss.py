@@ -21,9 +21,9 @@ def make_loss(
 ) -> Callable[..., Any]:
     """The loss of one learner on one minibatch; see `Population`.
 
-    Its terms: the clipped surrogate objective, the squared error of the values (clipped around
-    the old ones where asked for), and the entropy bonus. The approximate KL divergence is the
-    estimator ``mean(ratio - 1 - log ratio)`` (Schulman 2020, "Approximating KL divergence").
+    Its terms: the clipped surrogate objective, the squared error of the values (of those that
+    moved far as ``value_clip`` says), and the entropy bonus. The approximate KL divergence is
+    the estimator ``mean(ratio - 1 - log ratio)`` (Schulman 2020, "Approximating KL divergence").
 
     Args:
         actions: what the policy decides.
@@ -34,6 +34,16 @@ def make_loss(
 
     def mean(values: Tensor, weights: Tensor) -> Tensor:
         return (values * weights).sum() / weights.sum().clamp(min=1.0)
+
+    def errors(values: Tensor, old_values: Tensor, returns: Tensor) -> Tensor:
+        error = returns - values
+        if options.value_clip == "none":
+            return error * error
+        bound = options.value_clip_range
+        clipped = returns - (old_values + (values - old_values).clamp(-bound, bound))
+        if options.value_clip == "sb3":
+            return clipped * clipped
+        return torch.maximum(error * error, clipped * clipped)
 
     def loss(
         forward: Forward,
@@ -53,11 +63,7 @@ def make_loss(
         ratio = log_ratio.exp()
         near = ratio.clamp(1 - options.clip_range, 1 + options.clip_range)
         policy_loss = -mean(torch.minimum(advantages * ratio, advantages * near), weights)
-        if options.clip_value is not None:
-            bound = options.clip_value
-            values = old_values + (values - old_values).clamp(-bound, bound)
-        error = returns - values
-        value_loss = mean(error * error, weights)
+        value_loss = mean(errors(values, old_values, returns), weights)
         entropy = mean(actions.entropy(outputs, parameters), weights)
         total = (
             policy_loss

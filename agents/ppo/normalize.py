@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,18 +116,33 @@ class ObservationNormalizer:
 class RewardNormalizer:
     """``r / sqrt(var + 1e-8)`` with the variance of the discounted return so far.
 
-    Clipped to [-10, 10], as CleanRL's PPO has it.
+    Clipped to [-10, 10]. The discounted return R of each environment takes in a reward as
+    ``R <- gamma * R + r``. The two forms differ in where it starts anew:
+
+    - ``sb3``: Stable-Baselines3's VecNormalize. With the first reward after an episode's end,
+      terminated or truncated.
+    - ``gymnasium``: Gymnasium's NormalizeReward, which CleanRL's PPO uses and clips. With the
+      reward of the step that terminates, on which the next episode's are then heaped; a
+      truncation changes nothing.
 
     Args:
         members: how many.
         num_envs: environments of a member.
         gamma: discount.
+        form: which of the two.
     """
 
-    def __init__(self, members: int, num_envs: int, gamma: float) -> None:
+    def __init__(
+        self,
+        members: int,
+        num_envs: int,
+        gamma: float,
+        form: Literal["sb3", "gymnasium"] = "sb3",
+    ) -> None:
         self.moments = RunningMoments(members, 1)
         self.returns = np.zeros((members, num_envs))
         self._gamma = gamma
+        self._form = form
 
     def restart(self, members: Sequence[int]) -> None:
         """Let some members begin anew."""
@@ -148,16 +163,22 @@ class RewardNormalizer:
         rewards: NDArray[np.float64],
         valid: NDArray[np.bool_],
         terminated: NDArray[np.bool_],
+        truncated: NDArray[np.bool_],
     ) -> NDArray[np.float64]:
         """Take rewards [members, num_envs] in, and normalise them.
 
         Args:
             rewards: of one step.
             valid: where it was a step.
-            terminated: where an episode ended with it: the discounted return starts anew.
+            terminated: where an episode ended with it.
+            truncated: where an episode was cut after it.
         """
-        self.returns = np.where(valid, self.returns * self._gamma + rewards, self.returns)
+        before = self.returns * self._gamma
+        if self._form == "gymnasium":
+            before = np.where(terminated, 0.0, before)
+        self.returns = np.where(valid, before + rewards, self.returns)
         self.moments.update(self.returns[:, :, None], valid)
         scaled = rewards / np.sqrt(self.moments.var[:, :1] + _EPSILON)
-        self.returns = np.where(terminated, 0.0, self.returns)
+        if self._form == "sb3":
+            self.returns = np.where(terminated | truncated, 0.0, self.returns)
         return np.clip(scaled, -_CLIP, _CLIP)

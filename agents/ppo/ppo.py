@@ -87,7 +87,7 @@ class PPO:
         self.options = options
         self._device = device
         self.seeds = list(seeds)
-        self.actions = actions_of(action_space)
+        self.actions = actions_of(action_space, options.clip_actions)
         self._make = functools.partial(
             ActorCritic,
             len(observation_space.low),
@@ -121,8 +121,10 @@ class PPO:
         self._observations = self._rewards = None
         if options.normalize_observations:
             self._observations = ObservationNormalizer(members, len(observation_space.low))
-        if options.normalize_rewards:
-            self._rewards = RewardNormalizer(members, lanes, options.gamma)
+        if options.normalize_rewards != "none":
+            self._rewards = RewardNormalizer(
+                members, lanes, options.gamma, options.normalize_rewards
+            )
         self._act = self.population.compiled(self._decide)
         self._answer = self.population.compiled(self._likeliest)
 
@@ -375,7 +377,7 @@ class PPO:
                 place[:] = flag.reshape(members, lanes)
             reward = reward.reshape(members, lanes) * options.reward_scale
             if self._rewards is not None:
-                reward = self._rewards(reward, flags[2, step], flags[0, step])
+                reward = self._rewards(reward, flags[2, step], *flags[:2, step])
             rewards[step] = reward
             if options.reset_at_change:
                 # What the networks before have done so far is not for the new ones to learn.
@@ -392,6 +394,8 @@ class PPO:
         )
         _, _, last_values = self.act(self._present, torch.zeros_like(drawn[:, 0]))
         terminated, truncated, valid = torch.from_numpy(flags).to(self._device).transpose(1, 2)
+        if not options.bootstrap_truncated:
+            terminated = terminated | truncated
         return Rollout(
             observed,
             actions,
@@ -464,6 +468,8 @@ class PPO:
         """
         options = self.options
         advantages, returns = gae(rollout, options.gamma, options.gae_lambda)
+        if options.value_target == "reward-to-go":
+            _, returns = gae(rollout, options.gamma, 1.0)
         weights = rollout.valid.to(advantages.dtype)
         flat = [
             # As SB3 has them: all steps of the first environment, then of the next.

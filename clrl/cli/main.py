@@ -80,6 +80,7 @@ class SuiteArguments(LaunchOptions):
     Attributes:
         suite: a suite's name (see clrl list suites) or a YAML file.
         out: the folder for results; runs/NAME unless given.
+        learners: labels of the learners to train; all of the suite's unless given.
         seeds: seeds in place of the suite's, such as 0-9 or 0,2,5-7.
         steps: examples a learner in place of the suite's.
         with_scratch: add for each learner one that is made new with every task.
@@ -87,6 +88,7 @@ class SuiteArguments(LaunchOptions):
 
     suite: str = field(kw_only=True, metadata={"positional": True, "metavar": "NAME|FILE"})
     out: str | None = field(default=None, metadata={"metavar": "DIR"})
+    learners: tuple[str, ...] = field(default=(), metadata={"metavar": "LABEL ..."})
     seeds: str | None = field(default=None, metadata={"metavar": "SEEDS"})
     steps: PositiveInt | None = field(default=None, metadata={"metavar": "WHOLE"})
     with_scratch: bool = field(default=False, metadata={"switch": True})
@@ -290,6 +292,8 @@ def suite_command(argv: list[str]) -> int:
     table = suites.load(
         options.suite, {key: value for key, value in overrides.items() if value is not None}
     )
+    if options.learners:
+        table = suites.with_learners(table, options.learners)
     if options.with_scratch:
         table = suites.with_scratch(table)
     if table.sweeps or table.scratch_of:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jinja2
@@ -12,10 +14,11 @@ from markupsafe import Markup
 
 from clrl.report import drawing, outcomes, verdict
 from clrl.report.aggregate import interquartile_mean, median
-from clrl.report.analysis import Estimate, Method, Study, shared
+from clrl.report.analysis import DIAGNOSTICS, Estimate, Method, Study, shared
 from clrl.report.claims import Comparison
 from clrl.report.panels import panels_of
 from clrl.report.results import Results
+from clrl.report.runs import Run, limits
 from clrl.storage.provenance import PACKAGES
 from clrl.version import __version__
 
@@ -93,6 +96,7 @@ def _section(study: Study, look: dict[str, drawing.Style], index: int) -> dict[s
         "verdict": verdict.of_study(study),
         "main": main_table(study, look),
         "detail": detail_table(study, look),
+        "networks": network_table(study, look),
         "comparisons": comparison_table(study),
         "correlations": correlation_table(study),
         "panels": panels,
@@ -199,6 +203,49 @@ def detail_table(study: Study, look: dict[str, drawing.Style]) -> Table:
         "that the method's seeds had on average before a change; windows of a task's last third "
         "are too late. The resolution is one logging window.",
     )  # fmt: skip
+
+
+def network_table(study: Study, look: dict[str, drawing.Style]) -> Table:
+    """What every network was like at the end of its runs, each under its name."""
+    columns: list[tuple[str, str, Callable[[Run], float]]] = []
+    for network in study.networks:
+        for metric in DIAGNOSTICS:
+            tag = f"plasticity/{network}/{metric}"
+            columns.append((verdict.tag_words(tag), tag, functools.partial(_end, tag)))
+            if metric == "dead_units":
+                worst = f"worst layer's {verdict.tag_words(tag)}"
+                columns.append((worst, tag, functools.partial(_worst_layer, tag)))
+    columns = [
+        (head, tag, figure)
+        for head, tag, figure in columns
+        if any(math.isfinite(figure(run)) for method in study.methods for run in method.counted)
+    ]
+    rows = [
+        Row(
+            method.label,
+            _swatch(look[method.label]),
+            [
+                _cell(method.of(figure, within=limits(tag)), tag.endswith("dead_units"))
+                for _, tag, figure in columns
+            ],
+        )
+        for method in study.methods
+    ]
+    heads = [head + (", %" if tag.endswith("dead_units") else "") for head, tag, _ in columns]
+    return Table(
+        heads,
+        rows if heads else [],
+        "The last value of each run, mean over seeds; over the hidden layers of a network, but for "
+        "dead units also of the layer that has most of them.",
+    )
+
+
+def _end(tag: str, run: Run) -> float:
+    return run.ends.get(tag, math.nan)
+
+
+def _worst_layer(tag: str, run: Run) -> float:
+    return max((run.ends[one] for one in run.ends if one.startswith(f"{tag}/")), default=math.nan)
 
 
 def comparison_table(study: Study) -> Table:

@@ -227,10 +227,14 @@ def limits(tag: str) -> tuple[float, float]:
 
 
 def _wanted(tag: str) -> bool:
-    """The tags that a report shows; those of single layers are not among them."""
-    return tag.startswith(("online/", "task/")) or (
-        tag.startswith("plasticity/") and tag.count("/") == 2
-    )
+    """The tags that a report shows; of single layers only how many units are dead at the end."""
+    if tag.startswith("plasticity/"):
+        return tag.count("/") == 2 or _of_layer(tag)
+    return tag.startswith(("online/", "task/"))
+
+
+def _of_layer(tag: str) -> bool:
+    return tag.startswith("plasticity/") and "/dead_units/" in tag
 
 
 def read_run(work: Work) -> Run:
@@ -266,7 +270,7 @@ def _reduce(run: Run, found: Mapping[str, Column], grid: Grid) -> None:
         finite = column.values[np.isfinite(column.values)]
         if len(finite):
             run.ends[tag] = float(finite[-1])
-            if not tag.startswith("task/"):
+            if not tag.startswith("task/") and not _of_layer(tag):
                 run.curves[tag] = _on_grid(column, grid)
     run.performance = next((p for p in PERFORMANCES if p.online in run.curves), None)
     if run.performance is None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clrl.envs.streams.base import Stream
-from clrl.envs.streams.options import SlowRegressionOptions
+from clrl.envs.streams.options import SlowRegressionOptions, Threshold
 from clrl.errors import UsageError
 from clrl.seeding import numpy_generator, seed_sequence
 
@@ -33,16 +33,17 @@ class TargetNetwork:
     number of inputs and S_i the number of -1 among the m weights and the bias of the unit.
     The output is ``v · units + c``.
 
-    Source: Dohare et al. 2024, slowly-changing regression. The official code
-    (``FixLTUNet``) adds b_i / 2 to the count of -1 weights where this formula asks for
-    (1 - b_i) / 2, so there a unit whose bias is -1 needs two more matching bits to fire;
-    this follows the paper.
+    Source: Dohare et al. 2024, slowly-changing regression: the paper. In the official code
+    (``FixLTUNet``) S_i is the number of -1 among the weights plus b_i / 2, where the formula asks
+    for (1 - b_i) / 2. There a unit whose bias is -1 needs two more matching bits to fire, fewer
+    units do, and the target varies less.
 
     Attributes:
         weights: w, float32 [units, m], each ±1.
         biases: b, float32 [units], each ±1.
         output_weights: v, float32 [units], each ±1.
         output_bias: c, ±1.
+        threshold: S_i as in the ``paper`` or in the ``official`` code.
         beta: β, the share of its m + 1 bits that a unit wants to see matched.
     """
 
@@ -50,16 +51,20 @@ class TargetNetwork:
     biases: NDArray[np.float32]
     output_weights: NDArray[np.float32]
     output_bias: float
+    threshold: Threshold = "paper"
     beta: float = BETA
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, inputs: int, units: int) -> TargetNetwork:
+    def draw(
+        cls, rng: np.random.Generator, inputs: int, units: int, threshold: Threshold = "paper"
+    ) -> TargetNetwork:
         """A random one: every weight and bias is -1 or 1 with equal chance."""
         signs = (2 * rng.integers(2, size=units * (inputs + 2) + 1) - 1).astype(np.float32)
         weights, biases, output_weights, output_bias = np.split(
             signs, [units * inputs, units * (inputs + 1), units * (inputs + 2)]
         )
-        return cls(weights.reshape(units, inputs), biases, output_weights, float(output_bias[0]))
+        weights = weights.reshape(units, inputs)
+        return cls(weights, biases, output_weights, float(output_bias[0]), threshold)
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Targets of inputs.
@@ -70,9 +75,10 @@ class TargetNetwork:
         Returns:
             float32 [n, 1], integers, exact: every sum is of small integers.
         """
-        negative = (self.weights < 0).sum(axis=1) + (self.biases < 0)
-        threshold = (self.weights.shape[1] + 1) * self.beta - negative
-        fires = x @ self.weights.T + self.biases > threshold
+        of_bias = self.biases / 2 if self.threshold == "official" else self.biases < 0
+        negative = (self.weights < 0).sum(axis=1) + of_bias
+        bound = (self.weights.shape[1] + 1) * self.beta - negative
+        fires = x @ self.weights.T + self.biases > bound
         target: NDArray[np.float32] = fires.astype(np.float32) @ self.output_weights[:, None]
         return target + np.float32(self.output_bias)
 
@@ -88,6 +94,7 @@ class SlowRegression(Stream):
         task_length: examples between two changes of the slow bits.
         change: ``flip-one`` flips one random slow bit (the paper); ``redraw`` draws all of
             them anew (the official code's default data).
+        threshold: of the target's units; see `TargetNetwork`.
     """
 
     def __init__(
@@ -95,6 +102,7 @@ class SlowRegression(Stream):
         seed: int,
         task_length: int = SlowRegressionOptions.task_length,
         change: Literal["flip-one", "redraw"] = SlowRegressionOptions.change,
+        threshold: Threshold = SlowRegressionOptions.threshold,
     ) -> None:
         """Options: `clrl.envs.streams.options.SlowRegressionOptions`."""
         super().__init__(
@@ -106,9 +114,11 @@ class SlowRegression(Stream):
         )
         if change not in ("flip-one", "redraw"):
             raise UsageError(f"change: expected one of flip-one, redraw, got {change!r}")
+        if threshold not in ("paper", "official"):
+            raise UsageError(f"threshold: expected one of paper, official, got {threshold!r}")
         self.change = change
         self.target = TargetNetwork.draw(
-            numpy_generator(seed, "stream/target"), self.input_size, TARGET_UNITS
+            numpy_generator(seed, "stream/target"), self.input_size, TARGET_UNITS, threshold
         )
         self._task_index = 0
         self._slow = numpy_generator(seed, "stream/tasks/0").integers(2, size=SLOW_BITS)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from clrl import suites
 from clrl.agents.optim.options import AdamOptions
+from clrl.cli.main import main
 from clrl.errors import UsageError
 from clrl.launch.local import LocalCrew
 from clrl.settings import suite_files
@@ -323,3 +324,46 @@ class TestCarryOut:
         with pytest.raises(UsageError, match=r"steps 40 -> 80"):
             self.run(SMALL.replace("steps: 40", "steps: 80"), out)
         assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+class TestSomeLearners:
+    """``--learners``."""
+
+    def swept(self, tmp_path: Path) -> suites.Suite:
+        text = SMALL.replace("lr: 1e-3", "lr: [1e-2, 1e-3]").replace("sgd:\n", "other:\n")
+        return suites.with_scratch(suites.load(write(tmp_path, text)))
+
+    def test_in_the_suites_order_with_their_references(self, tmp_path: Path) -> None:
+        table = self.swept(tmp_path)
+        some = suites.with_learners(table, ["adam+lr=0.001", "other"])
+        assert list(some.learners) == [label for label in table.learners if "0.01" not in label]
+        assert some.scratch_of == {
+            "other+scratch": "other",
+            "adam+lr=0.001+scratch": "adam+lr=0.001",
+        }
+        assert some.sweeps["adam+lr=0.001"] == "adam"
+        jobs = some.populations(Path("x"))
+        assert {job.label.split("/")[1] for job in jobs} == set(some.learners)
+
+    def test_all_settings_of_a_sweep(self, tmp_path: Path) -> None:
+        some = suites.with_learners(self.swept(tmp_path), ["adam"])
+        assert [label for label in some.learners if "scratch" not in label] == [
+            "adam+lr=0.01",
+            "adam+lr=0.001",
+        ]
+
+    def test_a_reference_alone_is_an_ordinary_learner(self, tmp_path: Path) -> None:
+        some = suites.with_learners(self.swept(tmp_path), ["other+scratch"])
+        assert list(some.learners) == ["other+scratch"] and some.scratch_of == {}
+
+    def test_an_unknown_one(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match=r"^--learners: unknown learner 'othr'; .*'other'"):
+            suites.with_learners(self.swept(tmp_path), ["othr"])
+
+
+def test_the_oracle_and_adam_of_offset_cartpole(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["suite", "offset-cartpole", "--learners", "adam", "adam-reset", "--seeds", "0-5"]
+    assert main([*words, "--dry-run"]) == 0
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert rows[1:3] == [["offset-cartpole/adam", "0-5"], ["offset-cartpole/adam-reset", "0-5"]]
+    assert rows[3][:1] == ["12"]

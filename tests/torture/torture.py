@@ -67,7 +67,7 @@ CASES: dict[str, dict[str, Any]] = {
     "ppo-cartpole": {**PPO, "benchmark": {"name": "switching-cartpole", "task_length": 500}},
     "ppo-mujoco": {
         **PPO,
-        "agent": {**PPO["agent"], "normalize_observations": True, "normalize_rewards": True},
+        "agent": {**PPO["agent"], "normalize_observations": True, "normalize_rewards": "sb3"},
         "benchmark": {"name": "slippery-half-cheetah", "task_length": 500},
         "steps": 1024,
     },

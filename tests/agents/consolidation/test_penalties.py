@@ -281,6 +281,22 @@ def test_synaptic_intelligence_adds_up_the_way() -> None:
     assert method.kept()["path"][0, :2].tolist() == pytest.approx(grown, rel=1e-4)
 
 
+def test_synaptic_intelligence_clamps_the_running_sum() -> None:
+    """A way on which the loss grew takes off what was there, down to 0 and no further."""
+    (method,) = [SynapticIntelligence(learners([Logistic(0.7, -0.3)]), damping=0.5)]
+    examples = (X, Y)
+    path = method.kept()["path"]
+    for ways, expected in (
+        ([2.0, -1.0], [4.0, 0.0]),  # over (w - w_before)^2 + damping = 0.5
+        ([-0.5, 1.0], [3.0, 2.0]),
+        ([-2.0, 0.0], [0.0, 2.0]),
+    ):
+        path[0, :2] = torch.tensor(ways)
+        method.consolidate([0], [examples])
+        assert method.kept()["importance"][0, :2].tolist() == pytest.approx(expected)
+        assert not path.any()
+
+
 METHODS: dict[str, Callable[[Learners], Penalty]] = {
     "l2": L2,
     "ewc": EWC,

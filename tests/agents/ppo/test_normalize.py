@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest import mock
 
 import gymnasium as gym
 import numpy as np
@@ -152,23 +153,44 @@ def test_a_constant_observation_becomes_zero() -> None:
 # Rewards
 
 
-def test_rewards_of_cut_episodes_are_those_of_gymnasiums_wrapper() -> None:
-    """Truncation leaves the return as it is, and steps that only reset do not count."""
+@pytest.mark.parametrize("terminal", [True, False], ids=["terminated", "cut"])
+def test_gymnasiums_form_is_that_of_its_wrapper(terminal: bool) -> None:
+    """At both kinds of ends; steps that only reset do not count."""
     rows = experience(200, 5)
     valid = rows[3]
-    wrapped = gym.wrappers.vector.NormalizeReward(Replayed(*rows[:3], terminal=False), gamma=0.9)
+    wrapped = gym.wrappers.vector.NormalizeReward(Replayed(*rows[:3], terminal), gamma=0.9)
     # Gymnasium keeps returns as float32.
     wrapped.accumulated_reward = wrapped.accumulated_reward.astype(np.float64)
     wrapped.reset()
-    ours = RewardNormalizer(1, 5, 0.9)
+    ours = RewardNormalizer(1, 5, 0.9, "gymnasium")
     no = np.zeros((1, 5), np.bool_)
     for step, reward in enumerate(rows[1]):
         expected = wrapped.step(np.zeros(5, np.int64))[1]
-        got = ours(reward[None], valid[step : step + 1], no)
+        ends = rows[2][step : step + 1]
+        flags = (ends, no) if terminal else (no, ends)
+        got = ours(reward[None], valid[step : step + 1], *flags)
         np.testing.assert_allclose(got[0], np.clip(expected, -10, 10), rtol=1e-9)
 
 
-def test_rewards_of_terminated_episodes_by_hand() -> None:
+@pytest.mark.parametrize("terminal", [True, False], ids=["terminated", "cut"])
+def test_stable_baselines3s_form_is_that_of_its_wrapper(terminal: bool) -> None:
+    """Both kinds of ends are the same to it."""
+    vec_env = pytest.importorskip("stable_baselines3.common.vec_env")
+    _, rewards, ends, _ = experience(200, 5)
+    valid = np.ones((1, 5), np.bool_)  # it resets at once
+    inner = mock.Mock(num_envs=5, **{"get_attr.return_value": [None] * 5})
+    wrapped = vec_env.VecNormalize(inner, norm_obs=False, gamma=0.9)
+    ours = RewardNormalizer(1, 5, 0.9, "sb3")
+    no = np.zeros((1, 5), np.bool_)
+    for step, reward in enumerate(rewards):
+        seen = np.zeros((5, 1)), reward, ends[step], [{"terminal_observation": 0}] * 5
+        inner.step_wait.return_value = seen
+        expected = wrapped.step_wait()[1]
+        flags = (ends[step : step + 1], no) if terminal else (no, ends[step : step + 1])
+        np.testing.assert_allclose(ours(reward[None], valid, *flags)[0], expected, rtol=1e-6)
+
+
+def test_rewards_of_episodes_by_hand() -> None:
     """The return of an episode's last step is a whole one, and the next starts from nothing.
 
     Here Gymnasium's wrapper differs: it drops the earlier rewards one step too soon, and
@@ -191,7 +213,7 @@ def test_rewards_of_terminated_episodes_by_hand() -> None:
         if returns:
             moments.update(np.array(returns))
         part = slice(step, step + 1)
-        got = ours(rewards[part], valid[part], ends[part])
+        got = ours(rewards[part], valid[part], ends[part], np.zeros_like(ends[part]))
         expected = np.clip(rewards[step] / np.sqrt(moments.var + 1e-8), -10, 10)
         np.testing.assert_allclose(got[0], expected, rtol=1e-9)
 
@@ -200,11 +222,11 @@ def test_rewards_are_scaled_not_shifted_and_clipped() -> None:
     normalizer = RewardNormalizer(1, 2, 0.0)
     yes, no = np.ones((1, 2), np.bool_), np.zeros((1, 2), np.bool_)
     for _ in range(500):
-        normalizer(np.array([[4.0, 6.0]]), yes, no)
-    got = normalizer(np.array([[4.0, 6.0]]), yes, no)
+        normalizer(np.array([[4.0, 6.0]]), yes, no, no)
+    got = normalizer(np.array([[4.0, 6.0]]), yes, no, no)
     np.testing.assert_allclose(got, [[4.0, 6.0]], rtol=1e-2)  # deviation 1, mean 5
-    assert normalizer(np.array([[5.0, 1e3]]), yes, no)[0, 1] == 10.0
-    assert normalizer(np.array([[-1e4, 5.0]]), yes, no)[0, 0] == -10.0
+    assert normalizer(np.array([[5.0, 1e3]]), yes, no, no)[0, 1] == 10.0
+    assert normalizer(np.array([[-1e4, 5.0]]), yes, no, no)[0, 0] == -10.0
 
 
 # Members, state
@@ -216,21 +238,20 @@ def test_members_know_nothing_of_each_other(lanes: int, size: int) -> None:
     """To the bit, whatever the siblings see, were it not a number."""
     data = normals(0, 30, 5, lanes, size).astype(np.float32)
     rewards = normals(1, 30, 5, lanes)
-    chances = np.array([0.9, 0.1]).reshape(2, 1, 1, 1)
-    flags = np.random.default_rng(2).random((2, 30, 5, lanes)) < chances
+    chances = np.array([0.9, 0.1, 0.1]).reshape(3, 1, 1, 1)
+    flags = np.random.default_rng(2).random((3, 30, 5, lanes)) < chances
     data[10:, 2] = np.nan
     rewards[10:, 2] = np.inf
     together = ObservationNormalizer(5, size), RewardNormalizer(5, lanes, 0.99)
     alone = [(ObservationNormalizer(1, size), RewardNormalizer(1, lanes, 0.99)) for _ in range(5)]
     with np.errstate(invalid="ignore"):
         for step in range(30):
-            valid, terminated = flags[:, step]
             observed = together[0](data[step])
-            scaled = together[1](rewards[step], valid, terminated)
+            scaled = together[1](rewards[step], *flags[:, step])
             for member, (observations, own_rewards) in enumerate(alone):
                 own = slice(member, member + 1)
                 np.testing.assert_array_equal(observations(data[step, own])[0], observed[member])
-                got = own_rewards(rewards[step, own], valid[own], terminated[own])
+                got = own_rewards(rewards[step, own], *flags[:, step, own])
                 np.testing.assert_array_equal(got[0], scaled[member])
 
 
@@ -238,7 +259,7 @@ def test_state_goes_through_json_to_an_identical_future() -> None:
     rng = np.random.default_rng(0)
     observations = rng.standard_normal((20, 2, 3, 4)) * 7
     rewards = rng.standard_normal((20, 2, 3))
-    flags = rng.random((2, 20, 2, 3)) < 0.5
+    flags = rng.random((3, 20, 2, 3)) < 0.5
     ours = ObservationNormalizer(2, 4), RewardNormalizer(2, 3, 0.9)
     for step in range(10):
         ours[0](observations[step])
@@ -258,6 +279,6 @@ def test_what_is_given_is_not_changed() -> None:
     before = observations.copy(), rewards.copy()
     flags = np.ones((2, 3), np.bool_)
     ObservationNormalizer(2, 4)(observations)
-    RewardNormalizer(2, 3, 0.9)(rewards, flags, flags)
+    RewardNormalizer(2, 3, 0.9)(rewards, flags, flags, flags)
     assert np.array_equal(observations, before[0])
     assert np.array_equal(rewards, before[1])

@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clrl.agents.actions import actions_of
 from clrl.agents.networks import MLP, Network
 from clrl.agents.optim.continual_backprop import ContinualBackprop
 from clrl.agents.optim.rule import UpdateRule
@@ -25,6 +26,7 @@ from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.upgd import UPGD
 from clrl.agents.options import MLPOptions, PPOOptions
 from clrl.agents.ppo import PPO, Rollout, gae
+from clrl.agents.ppo.loss import make_loss
 from clrl.envs.classic import VECTOR_ENVS
 from clrl.envs.classic.base import ClassicVectorEnv
 from clrl.errors import UsageError
@@ -280,13 +282,14 @@ def two_choices() -> gym.Env[Any, Any]:
     return gym.wrappers.TimeLimit(Match("multi-discrete", 10**6), 17)
 
 
+CLIPPED = {"value_clip": "sb3", "value_clip_range": 0.01}
 CASES: dict[str, tuple[Callable[[], gym.Env[Any, Any]], dict[str, Any]]] = {
     "discrete": (cart_pole, {}),
     "continuous": (pendulum, {}),
     "multi-discrete": (two_choices, {"entropy_coefficient": 0.01}),
     "continuous, one epoch": (pendulum, {"epochs": 1, "batch_size": 32, "clip_range": 0.05}),
-    "discrete, values clipped": (cart_pole, {"clip_value": 0.01, "entropy_coefficient": 0.02}),
-    "continuous, values clipped": (pendulum, {"clip_value": 0.01, "entropy_coefficient": 0.02}),
+    "discrete, values clipped": (cart_pole, {**CLIPPED, "entropy_coefficient": 0.02}),
+    "continuous, values clipped": (pendulum, {**CLIPPED, "entropy_coefficient": 0.02}),
     "discrete, raw advantages": (
         cart_pole,
         {"normalize_advantages": "none", "gamma": 0.9, "gae_lambda": 1.0},
@@ -319,7 +322,7 @@ def both(
         gamma=given.gamma,
         gae_lambda=given.gae_lambda,
         clip_range=given.clip_range,
-        clip_range_vf=given.clip_value,
+        clip_range_vf=None if given.value_clip == "none" else given.value_clip_range,
         normalize_advantage=given.normalize_advantages == "minibatch",
         ent_coef=given.entropy_coefficient,
         vf_coef=given.value_coefficient,
@@ -558,7 +561,8 @@ def cart_poles(lanes: int, limit: int = 15) -> ClassicVectorEnv:
 def test_an_update_over_ends_of_episodes_is_that_of_stable_baselines3() -> None:
     """Of the same steps; all of them in one minibatch."""
     options = {"num_steps": 64, "batch_size": 256, "epochs": 5, "clip_range": 0.02}
-    agent, model = both(cart_pole, {**options, "clip_value": 0.1}, lr=2e-3, members=1)
+    clipped = {"value_clip": "sb3", "value_clip_range": 0.1}
+    agent, model = both(cart_pole, {**options, **clipped}, lr=2e-3, members=1)
     envs = cart_poles(4)
     agent.reset(envs.reset(seed=3)[0])
     rollout = agent.rollout(envs)
@@ -639,6 +643,119 @@ def test_advantages_normalised_over_the_rollout() -> None:
             agent.update(rollout)
         seen.append(agent.population.rows)
     torch.testing.assert_close(*seen, rtol=0, atol=1e-6)
+
+
+def one_minibatch(**options: Any) -> tuple[PPO, Rollout]:
+    """A learner whose update is a single minibatch, and its rollout, with ends of both kinds."""
+    envs = cart_poles(4)
+    agent = begin([0], envs, num_steps=64, batch_size=256, epochs=1, **options)
+    rollout = agent.rollout(envs)
+    for flags in (rollout.terminated, rollout.truncated):
+        assert flags.any()
+    return agent, rollout
+
+
+def test_values_are_fitted_to_discounted_rewards_to_go() -> None:
+    """By hand, an episode at a time; an episode that goes on ends in the value it has reached."""
+    agent, rollout = one_minibatch(value_target="reward-to-go", gamma=0.9)
+    advantages, _ = gae(rollout, 0.9, 0.95)
+    expected = torch.zeros_like(rollout.rewards[0])
+    for lane in range(4):
+        to_go = rollout.last_values[0, lane]
+        for step in reversed(range(64)):
+            if rollout.terminated[0, step, lane]:
+                to_go = torch.zeros(())
+            elif rollout.truncated[0, step, lane]:
+                # The row that follows resets; its value is that of the last observation.
+                last = step == 63
+                to_go = rollout.last_values[0, lane] if last else rollout.values[0, step + 1, lane]
+            if rollout.valid[0, step, lane]:
+                to_go = rollout.rewards[0, step, lane] + 0.9 * to_go
+                expected[step, lane] = to_go
+    real = rollout.valid[0]
+    error = (expected - rollout.values[0])[real]
+    results = agent.update(rollout)
+    assert results["value_loss"].item() == pytest.approx((error**2).mean().item(), rel=1e-5)
+    # Advantages stay what they are: so does the policy's loss, and its gradient.
+    other, same = one_minibatch(value_target="lambda", gamma=0.9)
+    assert torch.equal(gae(same, 0.9, 0.95)[0], advantages)
+    theirs = other.update(same)
+    assert torch.equal(theirs["policy_loss"], results["policy_loss"])
+    assert theirs["value_loss"].item() != pytest.approx(results["value_loss"].item(), rel=1e-3)
+
+
+def test_a_cut_episode_may_count_as_terminated() -> None:
+    """Advantages by CleanRL's recursion, over the steps that are real."""
+    agent, rollout = one_minibatch(bootstrap_truncated=False)
+    kept, same = one_minibatch()
+    assert torch.equal(rollout.observations, same.observations)
+    assert torch.equal(rollout.terminated, same.terminated | same.truncated)
+    advantages, _ = gae(rollout, 0.99, 0.95)
+    for lane in range(4):
+        own = rollout.valid[0, :, lane]
+        rewards, values = rollout.rewards[0, own, lane], rollout.values[0, own, lane]
+        ends = (same.terminated | same.truncated)[0, own, lane].float()
+        following = torch.cat([values[1:], rollout.last_values[0, lane : lane + 1]])
+        running, expected = 0.0, []
+        for step in reversed(range(len(values))):
+            goes_on = 1 - ends[step]
+            delta = rewards[step] + 0.99 * following[step] * goes_on - values[step]
+            running = delta + 0.99 * 0.95 * goes_on * running
+            expected.append(running)
+        torch.testing.assert_close(advantages[0, own, lane], torch.stack(expected[::-1]))
+    assert not torch.equal(agent.update(rollout)["value_loss"], kept.update(same)["value_loss"])
+
+
+@pytest.mark.parametrize(
+    ("form", "loss", "slope"),
+    [
+        # A value that moved from 0 to 1 with the target at 2, at -2 and at 0.05.
+        ("none", [1.0, 9.0, 0.9025], [-2.0, 6.0, 1.9]),
+        ("sb3", [3.24, 4.84, 0.0225], [0.0, 0.0, 0.0]),
+        ("max", [3.24, 9.0, 0.9025], [0.0, 6.0, 1.9]),
+    ],
+)
+def test_the_error_of_a_value_that_moved_far(
+    form: Any, loss: list[float], slope: list[float]
+) -> None:
+    """Three forms by hand: the loss, and its derivative with respect to the value."""
+    options = PPOOptions(value_clip=form, value_coefficient=1.0)
+    actions = actions_of(spaces.Discrete(2))
+    for target, expected, derivative in zip((2.0, -2.0, 0.05), loss, slope, strict=True):
+        value = torch.ones(1, requires_grad=True)
+        zeros = torch.zeros(1)
+
+        def forward(_: Tensor, value: Tensor = value) -> tuple[Tensor, ...]:
+            return torch.zeros(1, 2), torch.zeros(0), value
+
+        total, named = make_loss(actions, options)(
+            forward, zeros, zeros[:, None], zeros, zeros, zeros, torch.tensor([target]), zeros + 1
+        )
+        total.backward()
+        assert named["value_loss"].item() == pytest.approx(expected, rel=1e-5)
+        assert value.grad is not None
+        assert value.grad.item() == pytest.approx(derivative, rel=1e-5, abs=1e-7)
+
+
+def test_actions_may_reach_the_environment_as_they_are_drawn() -> None:
+    """A third of what a policy of spread 1 draws is beyond bounds of 1."""
+    got = {}
+    for clip in (True, False):
+        taken: list[NDArray[Any]] = []
+
+        class Heard(gym.ActionWrapper[Any, Any, Any]):
+            def action(self, action: Any, taken: list[NDArray[Any]] = taken) -> Any:
+                taken.append(np.array(action))
+                return action
+
+        envs = SyncVectorEnv([lambda: Heard(Match("continuous"))] * 2)
+        agent = begin([0], envs, num_steps=50, batch_size=50, clip_actions=clip)
+        rollout = agent.rollout(envs)
+        drawn = rollout.actions[0, rollout.valid[0]].numpy()
+        assert (np.abs(drawn) > 1).any()
+        np.testing.assert_array_equal(np.array(taken), np.clip(drawn, -1, 1) if clip else drawn)
+        got[clip] = rollout.log_probs
+    assert torch.equal(got[True], got[False])
 
 
 # Rollouts
@@ -747,15 +864,20 @@ UPGD_RULE = UpdateRule(
 )
 INDEPENDENT: dict[str, tuple[UpdateRule, dict[str, Any]]] = {
     "plain": (ADAM, {}),
-    "normalised": (ADAM, {"normalize_observations": True, "normalize_rewards": True}),
+    "normalised": (ADAM, {"normalize_observations": True, "normalize_rewards": "sb3"}),
     "shared, batch": (ADAM, {"shared": True, "normalize_advantages": "batch"}),
     "target_kl": (
         UpdateRule(torch.optim.Adam, {"lr": 3e-3, "eps": 1e-5}),
-        {"target_kl": 0.002, "clip_value": 0.2},
+        {"target_kl": 0.002, "value_clip": "sb3"},
     ),
     "upgd": (UPGD_RULE, {"entropy_coefficient": 0.01}),
     "continual-backprop": (UpdateRule(torch.optim.Adam, {"lr": 1e-3}, [CBP]), {}),
     "unbounded": (ADAM, {"max_grad_norm": 0.0}),
+    "as CleanRL": (
+        ADAM,
+        {"value_clip": "max", "bootstrap_truncated": False, "normalize_rewards": "gymnasium"},
+    ),
+    "reward-to-go": (ADAM, {"value_target": "reward-to-go"}),
 }
 
 
@@ -820,7 +942,7 @@ def test_other_tasks_and_numbers_of_environments(task: str, lanes: int) -> None:
     # Three environments' observations do not fill whole vector registers, so that the second
     # member's begin within one.
     settings: dict[str, Any] = {"make_envs": make, "lanes": lanes, "iterations": 4}
-    settings |= {"normalize_rewards": True, "normalize_observations": True, "batch_size": 4}
+    settings |= {"normalize_rewards": "sb3", "normalize_observations": True, "batch_size": 4}
     three = outcome(range(3), 2, **settings)
     assert_members(outcome([1], None, **settings), three, [1])
 
@@ -829,7 +951,7 @@ def test_other_tasks_and_numbers_of_environments(task: str, lanes: int) -> None:
 def test_members_are_stepped_together(task: str, shared: bool) -> None:
     """Every operation of the loss is one that treats members alike: none is done one by one."""
     envs = VECTOR_ENVS[task](12, **NO_RESET)
-    options: dict[str, Any] = {"shared": shared, "clip_value": 0.1, "entropy_coefficient": 0.1}
+    options: dict[str, Any] = {"shared": shared, "value_clip": "max", "entropy_coefficient": 0.1}
     agent = begin(range(3), envs, ADAM, 3, num_steps=8, batch_size=8, epochs=1, **options)
     agent.update(agent.rollout(envs))
     assert agent.population.division == [3]
@@ -922,7 +1044,7 @@ class Doomed(torch.optim.Optimizer):
     ("task", "chunk_size", "options"),
     [
         ("Pendulum-v1", 4, {"max_grad_norm": 0.0, "normalize_observations": True}),
-        ("Pendulum-v1", 2, {"normalize_rewards": True}),
+        ("Pendulum-v1", 2, {"normalize_rewards": "sb3"}),
         ("CartPole-v1", 1, {"max_grad_norm": 0.0, "target_kl": 0.01}),
     ],
 )
@@ -1105,7 +1227,6 @@ def test_options_are_what_they_are_said_to_be() -> None:
         ("gamma", model.gamma),
         ("gae_lambda", model.gae_lambda),
         ("clip_range", model.clip_range(1.0)),
-        ("clip_value", model.clip_range_vf),
         ("value_coefficient", model.vf_coef),
         ("entropy_coefficient", model.ent_coef),
         ("max_grad_norm", model.max_grad_norm),
@@ -1113,4 +1234,5 @@ def test_options_are_what_they_are_said_to_be() -> None:
     ):
         assert ours[name] == theirs, name
     assert ours["num_envs"] * ours["num_steps"] == 2048
+    assert model.clip_range_vf is None and ours["value_clip"] == "none"
     assert model.normalize_advantage and ours["normalize_advantages"] == "minibatch"

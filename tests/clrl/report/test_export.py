@@ -92,6 +92,18 @@ def test_the_page_says_what_the_numbers_say(finished_page: str) -> None:
         assert words in finished_page, words
 
 
+def test_the_page_shows_every_networks_end_and_its_worst_layer(finished_page: str) -> None:
+    """80% of a critic's second layer is not hidden behind an actor, nor behind its first layer."""
+    tables = finished_page.split("<h3>Networks at the end</h3>")[1:]
+    pole = re.sub(r"<[^>]*>", "|", tables[1].split("</table>")[0])
+    heads = ["dead units (actor)", "dead units (critic)", "worst layer's dead units (critic)"]
+    places = [pole.replace("&#39;", "'").index(f"|{head}, %") for head in heads]
+    assert places == sorted(places)
+    assert "worst layer's dead units (actor)" not in pole
+    row = [cell.strip() for cell in pole[pole.index("ppo-upgd") :].split("|") if cell.strip()]
+    assert row[1:4] == ["10.0", "45.0", "80.0"]
+
+
 def test_the_page_names_what_is_wrong(troubled_folder: Path) -> None:
     (path,) = write(troubled_folder, ["html"])
     assert path == troubled_folder / "report" / "report.html"

@@ -240,7 +240,7 @@ def test_what_was_done_before_a_change_is_not_learned_by_the_new(length: int) ->
 
 
 def test_resets_at_a_change_make_the_normalisers_new() -> None:
-    more = {"normalize_observations": True, "normalize_rewards": True, "reset_at_change": True}
+    more = {"normalize_observations": True, "normalize_rewards": "sb3", "reset_at_change": True}
     settings = config(
         agent={**config_agent(), **more},
         benchmark={"name": "offset-cartpole", "task_length": 512},

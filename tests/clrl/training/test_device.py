@@ -200,8 +200,13 @@ class TestEverythingIsWhereItShouldBe:
     @pytest.mark.parametrize(
         "agent",
         [
-            {"normalize_observations": True, "normalize_rewards": True, "anneal_lr": True},
-            {"target_kl": 0.1, "clip_value": 0.2, "normalize_advantages": "batch", "shared": True},
+            {"normalize_observations": True, "normalize_rewards": "gymnasium", "anneal_lr": True},
+            {
+                "target_kl": 0.1,
+                "value_clip": "max",
+                "normalize_advantages": "batch",
+                "shared": True,
+            },
         ],
     )
     def test_ppo(self, agent: dict[str, Any]) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +30,48 @@ def test_target_by_hand() -> None:
     target = network(x)
     assert target.dtype == np.float32
     np.testing.assert_array_equal(target, [[1 - 1], [-1], [-1 - 1], [1 - 1]])
+
+
+def test_the_official_threshold_by_hand() -> None:
+    """The units of above, one bias of -1 more: S counts b / 2 in place of (1 - b) / 2.
+
+    unit  w        b   S    threshold   sum at x = 00  01  10  11   fires at
+    A     +1 -1   +1   1.5    0.6                   1   0   2   1   00 10 11
+    B     +1 +1   +1   0.5    1.6                   1   2   2   3   01 10 11
+    C     -1 -1   -1   1.5    0.6                  -1  -2  -2  -3   never (S = 3 in the paper: 00)
+    """
+    network = TargetNetwork(
+        weights=np.array([[1, -1], [1, 1], [-1, -1]], np.float32),
+        biases=np.array([1, 1, -1], np.float32),
+        output_weights=np.array([1, 1, 1], np.float32),
+        output_bias=1.0,
+        threshold="official",
+    )
+    x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+    np.testing.assert_array_equal(network(x), [[2], [2], [3], [3]])
+
+
+@pytest.mark.parametrize(
+    ("threshold", "least", "variance"), [("paper", (14, 15), 3.73), ("official", (14, 17), 2.78)]
+)
+def test_how_much_targets_vary(threshold: Any, least: tuple[int, int], variance: float) -> None:
+    """A unit with a bias of 1 fires from 14 matches of 20 on, one of -1 from 15 or from 17.
+
+    Units are independent in the mean over targets, so that 100 of them vary by 100 p (1 - p).
+    """
+
+    def of_unit(matches: int) -> float:
+        p = sum(math.comb(20, k) for k in range(matches, 21)) / 2**20
+        return p * (1 - p)
+
+    exact = 100 * (of_unit(least[0]) + of_unit(least[1])) / 2
+    assert exact == pytest.approx(variance, abs=0.005)
+    found = []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        target = SlowRegression(seed, threshold=threshold).target
+        found.append(target(rng.integers(2, size=(500, 20)).astype(np.float32)).var())
+    assert np.mean(found) == pytest.approx(exact, abs=4 * np.std(found) / np.sqrt(300))
 
 
 def test_target_against_counting_matches() -> None:
@@ -139,3 +183,8 @@ def test_probe_is_of_the_32_inputs_of_the_task(asked: int, given: int) -> None:
 def test_unknown_change() -> None:
     with pytest.raises(UsageError, match="change: expected one of flip-one, redraw, got 'flip'"):
         SlowRegression(0, change="flip")  # type: ignore[arg-type]
+
+
+def test_unknown_threshold() -> None:
+    with pytest.raises(UsageError, match="threshold: expected one of paper, official, got 'code'"):
+        SlowRegression(0, threshold="code")  # type: ignore[arg-type]
