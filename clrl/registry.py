@@ -89,6 +89,10 @@ class Table:
         yield from self._built_in.values()
         yield from self._installed().values()
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is an entry of exactly this name."""
+        return name in self._built_in or name in self._installed()
+
     def _installed(self) -> dict[str, Entry]:
         if not self.group:
             return {}
@@ -107,7 +111,8 @@ class Table:
         """Look a name up.
 
         Args:
-            name: a built-in name, a plug-in's name, or ``package.module:Name``.
+            name: a built-in name, a plug-in's name, or ``package.module:Name``. Built-in names
+                may be written in capitals, and with underscores.
             where: prefix for the error message, such as ``"suite.yaml: learners.a"``.
 
         Raises:
@@ -115,6 +120,9 @@ class Table:
         """
         if name in self._built_in:
             return self._built_in[name]
+        alike = [own for own in self._built_in if _spelling(own) == _spelling(name)]
+        if alike:
+            return self._built_in[alike[0]]
         if ":" in name:
             if _REFUSED.get():
                 raise UsageError(f"{f'{where}: ' if where else ''}{name!r}: {_REFUSED.get()}")
@@ -122,11 +130,17 @@ class Table:
         installed = self._installed()
         if name in installed:
             return installed[name]
-        known = [*self._built_in, *installed]
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+        known = {_spelling(own): own for own in (*self._built_in, *installed)}
+        near = difflib.get_close_matches(_spelling(name), known, n=1, cutoff=0.5)
+        rest = f"expected one of {', '.join(known.values())}"
+        hint = f"did you mean {known[near[0]]!r}?" if near else rest
         prefix = f"{where}: " if where else ""
         raise UsageError(f"{prefix}unknown {self.kind} {name!r}; {hint}")
+
+
+def _spelling(name: str) -> str:
+    """What names have in common that differ in capitals and underscores alone."""
+    return name.casefold().replace("_", "-")
 
 
 def import_target(target: str, name: str) -> Any:

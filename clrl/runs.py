@@ -76,7 +76,7 @@ def run(
         KeyboardInterrupt: after Ctrl-C; there are checkpoints, and the same call goes on.
     """
     from clrl import suites
-    from clrl.settings.config import resolve
+    from clrl.tuned import resolve_run
 
     given = {
         "benchmark": benchmark,
@@ -92,7 +92,7 @@ def run(
     }
     options = _launch_options(how)
     raw = {key: _plain(value) for key, value in given.items() if value is not None}
-    table = suites.single(resolve(raw, Place()), _seeds(seeds))
+    table = suites.single(resolve_run(raw, Place()), _seeds(seeds))
     label = next(iter(table.benchmarks))
     folder = Path(out) if out is not None else Path("runs", label)
     _carry_out(table, folder, options, quiet)

@@ -28,13 +28,18 @@ from clrl.settings.config import (
     SETTINGS,
     Choice,
     RunConfig,
+    agent_of,
     check_settings,
     choice_to_dict,
     choose,
+    of_id,
     resolve,
     short_name,
+    split_choice,
     to_dict,
+    update_rules,
 )
+from clrl.settings.defaults import Defaults, Layer, of_agent, with_name
 from clrl.settings.values import Place, known_keys, mapping, parse_seeds, show, suggestion
 from clrl.storage import record
 from clrl.storage.checkpoint import Keeping
@@ -223,9 +228,9 @@ def from_mapping(
     known_keys(raw, _KEYS, place)
     overrides = overrides or {}
     texts = {key: _text(raw[key], place.at(key)) for key in _TEXTS if key in raw}
-    shared = resolve({key: raw[key] for key in SETTINGS if key in raw}, place)
+    shared = check_settings(raw, place)
     if "steps" in overrides:
-        shared = replace(shared, **check_settings({"steps": overrides["steps"]}, Place()))
+        shared |= check_settings({"steps": overrides["steps"]}, Place())
     if "seeds" in overrides:
         seeds = parse_seeds(overrides["seeds"], Place().at("seeds"))
     else:
@@ -293,7 +298,7 @@ def single(config: RunConfig, seeds: Any) -> Suite:
     """
     rules = [config.optimizer, *config.addons, *config.penalties, *config.consolidation]
     learner = "+".join(safe_label(choice.name) for choice in rules)
-    benchmark = safe_label(config.benchmark.name)
+    benchmark = benchmark_label(config.benchmark)
     return Suite(
         name=benchmark,
         texts={},
@@ -407,14 +412,17 @@ def _benchmarks(raw: Mapping[str, Any], place: Place) -> dict[str, Choice]:
         raise at.error("expected either benchmark or benchmarks, got both")
     if "benchmark" in raw:
         choice = _benchmark(raw["benchmark"], place.at("benchmark"))
-        return {safe_label(choice.name): choice}
-    return {label: _benchmark(entry, here) for label, entry, here in _labelled(raw, at)}
+        return {benchmark_label(choice): choice}
+    return {label: _benchmark(entry, here, label) for label, entry, here in _labelled(raw, at)}
 
 
-def _benchmark(raw: Any, place: Place) -> Choice:
+def _benchmark(raw: Any, place: Place, label: str = "") -> Choice:
+    known = label in BENCHMARKS or of_id(label)[0] != label
+    raw = with_name(raw, label if known else None)
     if raw is None:
         raise place.error("expected a benchmark, got nothing")
-    return choose(BENCHMARKS, raw, place)
+    split_choice(raw, place)  # in a suite there is none that is taken where none is named
+    return choose(BENCHMARKS, raw, place, Defaults())
 
 
 @dataclass(frozen=True)
@@ -426,29 +434,36 @@ class _Entry:
 
 
 def _entries(
-    raw: Mapping[str, Any], shared: RunConfig, benchmarks: Mapping[str, Choice], place: Place
+    raw: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    benchmarks: Mapping[str, Choice],
+    place: Place,
 ) -> dict[str, _Entry]:
     """The learners, sweeps spread out."""
     parts = {key: (raw[key], place.at(key)) for key in ("network", "agent") if key in raw}
-    for _, choices in sweep.settings(parts):  # also where no learner takes them over
-        resolve(choices, place)
+    for _ in _settings(parts, next(iter(benchmarks.values())), place):
+        pass  # what no learner takes over is checked, too
     entries: dict[str, _Entry] = {}
     for label, entry, at in _labelled(raw, place.at("learners")):
+        entry = {} if entry is None else entry
         known_keys(mapping(entry, at), _OF_LEARNER, at)
-        if entry.get("optimizer") is None:
+        rule = with_name(entry.get("optimizer"), label if label in update_rules() else None)
+        if rule is None:
             raise at.at("optimizer").error("expected an optimizer, got nothing")
+        only = _only(entry, benchmarks, at)
         given = parts | {key: (entry[key], at.at(key)) for key in _LEARNER if key in entry}
+        given["optimizer"] = (rule, at.at("optimizer"))
         own = {key: given[key] for key in _LEARNER if key in given}
-        for values, choices in sweep.settings(own):
-            found = resolve(choices, at)
+        first = benchmarks[only[0]] if only else next(iter(benchmarks.values()))
+        for values, found in _settings(own, first, at):
             full = label + sweep.label(values)
             if full in entries:
                 raise at.error(f"the label {full!r} is there twice")
             if not _LABEL.fullmatch(full):
                 raise at.error(f"the label {full!r} of a setting is longer than 100 characters")
             entries[full] = _Entry(
-                replace(shared, **{key: getattr(found, key) for key in _LEARNER}),
-                _only(entry, benchmarks, at),
+                replace(found, **shared),
+                only,
                 _label_in(entry, "sweep", at) or (label if values else ""),
                 _label_in(entry, "scratch_of", at),
             )
@@ -457,6 +472,18 @@ def _entries(
             at = place.at("learners", label, "scratch_of")
             raise at.error(f"expected a learner's label; {suggestion(one.scratch_of, [*entries])}")
     return entries
+
+
+def _settings(
+    parts: Mapping[str, sweep.Part], benchmark: Choice, place: Place
+) -> Iterator[tuple[dict[str, Any], RunConfig]]:
+    """All settings that a learner stands for, each complete; its agent follows the benchmark."""
+    agent, at = parts.get("agent", (None, place.at("agent")))
+    name = agent_of(agent, benchmark.name, at)
+    defaults = Defaults(Layer("", {"agent": name}), of_agent(name))
+    for values, choices in sweep.settings(parts, defaults):
+        choices["agent"] = with_name(choices.get("agent"), name)
+        yield values, resolve(choices, place, defaults)
 
 
 def _label_in(entry: Mapping[str, Any], key: str, place: Place) -> str:
@@ -491,6 +518,12 @@ def _labelled(raw: Mapping[str, Any], place: Place) -> Iterator[tuple[str, Any, 
                 "(the first a letter or digit)"
             )
         yield label, entry, place.at(label)
+
+
+def benchmark_label(benchmark: Choice) -> str:
+    """A label for a benchmark that has none: its name; of an environment as it is, its id."""
+    stationary = benchmark.name == "gymnasium"
+    return safe_label(benchmark.options.id if stationary else benchmark.name)
 
 
 def safe_label(name: str) -> str:

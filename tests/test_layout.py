@@ -34,11 +34,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": TRAINING,
     "launch": LAUNCH,
     "suites": {*LAUNCH, "configs", "launch"},
-    "runs": {*LAUNCH, "launch", "report", "suites"},
+    "tuned": {*LAUNCH, "launch", "suites"},
+    "runs": {*LAUNCH, "launch", "report", "suites", "tuned"},
     "report": {"metrics", "settings", "storage"},
     "bench": {*LAUNCH, "launch"},
     "testing": LAUNCH,  # and nothing imports it
-    "cli": {*LAUNCH, "bench", "launch", "report", "suites"},
+    "cli": {*LAUNCH, "bench", "launch", "report", "suites", "tuned"},
     "__main__": {"cli"},
 }
 

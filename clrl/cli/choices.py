@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,17 +22,19 @@ from clrl.cli.arguments import parse, values_after
 from clrl.envs.benchmarks import BENCHMARKS
 from clrl.launch.options import LaunchOptions
 from clrl.options import PositiveInt
+from clrl.registry import Table
 from clrl.settings.config import (
-    DEFAULTS,
     RunConfig,
-    default_agent,
+    find,
     is_addon,
+    of_id,
     options_type,
-    resolve,
     short_name,
     update_rules,
 )
+from clrl.settings.defaults import GENERAL, Defaults
 from clrl.settings.values import Place, build
+from clrl.tuned import defaults_for, resolve_run
 
 _LISTS = {"addons": ADDONS, "penalties": PENALTIES, "consolidation": CONSOLIDATION}
 _NAME = {"metavar": "NAME"}
@@ -46,24 +48,25 @@ class RunArguments(LaunchOptions):
     What is chosen brings its options: clrl run --optimizer upgd --help shows UPGD's.
 
     Attributes:
-        benchmark: see clrl list benchmarks.
+        benchmark: see clrl list benchmarks; also an environment's id, such as CartPole-v1.
         agent: see clrl list agents; ppo on control tasks unless given, and supervised on streams.
-        network: see clrl list networks.
-        optimizer: see clrl list optimizers; an add-on's name stands for it over sgd.
+        network: see clrl list networks; what goes with the agent unless given.
+        optimizer: see clrl list optimizers; adam with ppo unless given, sgd with supervised. An
+            add-on's name stands for it over that.
         addons: what is done around the optimizer; see clrl list addons.
         penalties: terms added to the loss; see clrl list penalties.
         consolidation: methods against forgetting; see clrl list consolidation.
-        steps: examples that each learner sees.
-        log_every: examples between two lines of metrics.jsonl.
+        steps: examples that each learner sees, or steps of its environments together.
+        log_every: steps between two lines of metrics.jsonl.
         chunk_size: members stepped together; as suits the network's size unless given.
         seeds: such as 0-9 or 0,2,5-7.
         out: the folder for results; runs/BENCHMARK unless given.
     """
 
-    benchmark: str = field(default=DEFAULTS["benchmark"], metadata=_NAME)
+    benchmark: str = field(default=GENERAL["benchmark"], metadata=_NAME)
     agent: str | None = field(default=None, metadata=_NAME)
-    network: str = field(default=DEFAULTS["network"], metadata=_NAME)
-    optimizer: str = field(default=DEFAULTS["optimizer"], metadata=_NAME)
+    network: str | None = field(default=None, metadata=_NAME)
+    optimizer: str | None = field(default=None, metadata=_NAME)
     addons: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME ..."})
     penalties: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME ..."})
     consolidation: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME ..."})
@@ -108,47 +111,69 @@ def read_run(argv: Sequence[str]) -> tuple[RunConfig, Execution]:
     for kind in ("benchmark", "agent", "network", "optimizer"):
         options = given.get(f"{kind}_options", {})
         if options or kind in raw:
-            raw[kind] = {"name": raw.get(kind, _default(kind, argv)), **options}
+            raw[kind] = {**({"name": raw[kind]} if kind in raw else {}), **options}
     for kind in _LISTS:
         by_name = given.get(f"{kind}_options", {})
         raw[kind] = [
             {"name": name, **by_name.get(_field_name(name), {})} for name in raw.get(kind, [])
         ]
-    return resolve(raw, place), execution
+    return resolve_run(raw, place), execution
 
 
 def _spec(argv: Sequence[str]) -> type:
-    """`RunArguments` with the options of what the command line chooses."""
+    """`RunArguments` with the options of what the command line chooses, and their defaults."""
+    chosen = {
+        kind: values[0]
+        for kind in ("benchmark", "agent", "network", "optimizer", "optimizer.base")
+        if (values := values_after(argv, f"--{kind}"))
+    }
+    rule = {"name": chosen["optimizer"]} if "optimizer" in chosen else {}
+    if "optimizer.base" in chosen:
+        rule["base"] = chosen["optimizer.base"]
+    names = {key: chosen[key] for key in ("benchmark", "agent") if key in chosen}
+    names, defaults = defaults_for({**names, "optimizer": rule or None}, Place())
     parts: list[tuple[str, type, str]] = []
     for kind, table in (("benchmark", BENCHMARKS), ("agent", AGENTS), ("network", NETWORKS)):
-        name = (values_after(argv, f"--{kind}") or [_default(kind, argv)])[0]
-        parts.append((f"{kind}_options", options_type(table, name, Place().at(kind)), kind))
-    parts.append(("optimizer_options", _optimizer_spec(argv), "optimizer"))
+        name = names.get(kind) or chosen.get(kind) or str(defaults.name(kind))
+        parts.append((f"{kind}_options", _options(table, name, Place().at(kind), defaults), kind))
+    parts.append(("optimizer_options", _optimizer_spec(chosen, defaults), "optimizer"))
     for kind, table in _LISTS.items():
-        chosen = [
-            (_field_name(name), options_type(table, name, Place().at(kind)), short_name(name))
+        given = [
+            (_field_name(name), _options(table, name, Place().at(kind), defaults), short_name(name))
             for name in dict.fromkeys(values_after(argv, f"--{kind}"))
         ]
-        if chosen:
-            parts.append((f"{kind}_options", _bundle(kind.capitalize(), chosen), kind))
+        if given:
+            parts.append((f"{kind}_options", _bundle(kind.capitalize(), given), kind))
     return _bundle("Run", parts, RunArguments)
 
 
-def _default(kind: str, argv: Sequence[str]) -> str:
-    """What is chosen where the command line does not say."""
-    if kind != "agent":
-        return DEFAULTS[kind]
-    return default_agent((values_after(argv, "--benchmark") or [DEFAULTS["benchmark"]])[0])
+def _options(table: Table, name: str, place: Place, defaults: Defaults) -> type:
+    """The options of a named entry, with the defaults that they have here."""
+    of_name, options = of_id(name) if table is BENCHMARKS else (name, {})
+    own = options_type(table, of_name, place)
+    here = {**defaults.options(find(table, of_name, place)), **options}
+    fields = [
+        (one.name, hint, field(default=here[one.name]))
+        for one in dataclasses.fields(own)
+        if one.name in here
+        for hint in [typing.get_type_hints(own, include_extras=True)[one.name]]
+    ]
+    if not fields:
+        return own
+    made = dataclasses.make_dataclass(own.__name__, fields, bases=(own,), frozen=True)
+    made.__doc__ = own.__doc__
+    return made
 
 
-def _optimizer_spec(argv: Sequence[str]) -> type:
+def _optimizer_spec(chosen: Mapping[str, str], defaults: Defaults) -> type:
     place = Place().at("optimizer")
-    name = (values_after(argv, "--optimizer") or [DEFAULTS["optimizer"]])[0]
-    options = options_type(update_rules(), name, place)
+    usual = str(defaults.name("optimizer"))
+    name = find(update_rules(), chosen.get("optimizer", usual), place)
+    options = _options(update_rules(), name, place, defaults)
     if not is_addon(name):
         return options
-    base_name = (values_after(argv, "--optimizer.base") or [DEFAULTS["optimizer"]])[0]
-    base = options_type(update_rules(), base_name, place.at("base"))
+    base_name = chosen.get("optimizer.base", usual)
+    base = _options(update_rules(), base_name, place.at("base"), defaults)
     fields: dict[str, tuple[str, Any, Any]] = {
         "base": ("base", str, field(default=base_name, metadata=_NAME))
     }

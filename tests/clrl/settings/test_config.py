@@ -91,7 +91,7 @@ def test_numbers_as_text() -> None:
         ({"optimizer": {"name": "adam", "betas": [0.9, 1]}}, "optimizer.betas", "in [0, 1)"),
         ({"optimizer": {"name": "adam", "betas": 0.9}}, "optimizer.betas", "got 0.9"),
         ({"optimizer": {"name": "upgd", "gate": False}}, "optimizer.gate", "one of update, noise"),
-        ({"optimizer": {"lr": 1}}, "optimizer.name", "expected a name, got nothing"),
+        ({"addons": [{"every": 1}]}, "addons.name", "expected a name, got nothing"),
         ({"optimizer": {"name": 3}}, "optimizer.name", "expected a name, got 3"),
         ({"optimizer": 3}, "optimizer", "expected a name, or a mapping with 'name', got 3"),
         ({"optimizer": {"name": "adam", 3: 4}}, "optimizer", "expected text as a key, got 3"),
