@@ -36,8 +36,14 @@ _ON_POLICY = {
     "mlp": _mlp(64, 64, activation="tanh", init="orthogonal"),
     "adam": {"lr": 3e-4},
     "adamw": {"lr": 3e-4},
-    "sgd": {"lr": 0.1},
-    "upgd": {"lr": 0.1, "sigma": 1e-3, "beta_utility": 0.999, "weight_decay": 1e-3},
+    "sgd": {"lr": 0.3},
+    "upgd": {
+        "lr": 0.3,
+        "sigma": 1e-3,
+        "beta_utility": 0.999,
+        "weight_decay": 0.0,
+        "lr_factor": 2.0,
+    },
 }
 """Adam's step size as in Stable-Baselines3; SGD's and UPGD's are ours (CartPole and Acrobot)."""
 

@@ -180,12 +180,17 @@ def options_type_of(target: Callable[..., Any]) -> type:
 _PLAIN = (bool, int, float, str)
 
 
+class Untyped:
+    """The type of an option whose signature names none and whose default, None, tells none."""
+
+
 def options_from_signature(target: Callable[..., Any]) -> type:
     """Describe a callable's keyword options as a frozen dataclass.
 
     The first parameter (the parameters of an optimizer, the seed of a stream) is
     skipped, and so is every parameter whose type is neither written down nor to be read
-    off its default: such options can be set in code only.
+    off its default: such options can be set in code only. Where the default is None, the type is
+    `Untyped`, so that who sets it is told. A whole number as a default allows any number.
 
     Args:
         target: a class or function, for instance a ``torch.optim.Optimizer`` subclass.
@@ -226,6 +231,13 @@ def _plain_type(hint: Any, default: Any) -> Any:
         return typing.Union[tuple(arms)]  # noqa: UP007 - built from values
     if hint in _PLAIN or origin in (tuple, typing.Literal, typing.Annotated):
         return hint
+    if hint is None and default is None:
+        return Untyped
+    if hint is None and isinstance(default, tuple) and default:
+        items = [_plain_type(None, item) for item in default]
+        return tuple[tuple(items)] if all(items) and Untyped not in items else None  # type: ignore[misc]
+    if hint is None and type(default) is int:
+        return int | float
     if hint is None and isinstance(default, _PLAIN):
         return type(default)
     return None

@@ -40,7 +40,8 @@ from clrl.settings.config import (
     update_rules,
 )
 from clrl.settings.defaults import Defaults, Layer, of_agent, with_name
-from clrl.settings.values import Place, known_keys, mapping, parse_seeds, show, suggestion
+from clrl.settings.origins import Origins, origins
+from clrl.settings.values import Place, counted, known_keys, mapping, parse_seeds, show, suggestion
 from clrl.storage import record
 from clrl.storage.checkpoint import Keeping
 
@@ -68,6 +69,7 @@ class Suite:
         only: learner's label to the labels of the benchmarks that it is for; all unless there.
         sweeps: learner's label to the name of the sweep that it is one setting of.
         scratch_of: label of a scratch reference to the label of the learner that it is for.
+        origins: learner's label to its settings, each with where it came from.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Suite:
     only: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sweeps: dict[str, str] = field(default_factory=dict)
     scratch_of: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, Origins] = field(default_factory=dict, compare=False, repr=False)
 
     def populations(self, out: Path, device: str = "cpu") -> list[Job]:
         """Every benchmark with every learner, as jobs that write below ``out``."""
@@ -125,15 +128,15 @@ class Suite:
         """A line that says what the suite becomes: learners, sweeps, runs."""
         populations = self.populations(Path())
         runs = len(populations) * len(self.seeds)
-        parts = [f"{len(self.learners)} learners"]
+        parts = [counted(len(self.learners), "learner")]
         for name in dict.fromkeys(self.sweeps.values()):
             settings = sum(own == name for own in self.sweeps.values())
-            parts.append(f"{settings} settings in the sweep {name}")
+            parts.append(f"{counted(settings, 'setting')} in the sweep {name}")
         if self.scratch_of:
-            parts.append(f"{len(self.scratch_of)} scratch references")
+            parts.append(counted(len(self.scratch_of), "scratch reference"))
         return (
-            f"{self.name}: {runs} runs, {len(self.seeds)} seeds of {len(populations)} "
-            f"pairs of benchmark and learner ({', '.join(parts)})"
+            f"{self.name}: {counted(runs, 'run')}, {counted(len(self.seeds), 'seed')} of "
+            f"{counted(len(populations), 'pair')} of benchmark and learner ({', '.join(parts)})"
         )
 
 
@@ -246,6 +249,7 @@ def from_mapping(
         {label: entry.only for label, entry in entries.items() if entry.only},
         {label: entry.sweep for label, entry in entries.items() if entry.sweep},
         {label: entry.scratch_of for label, entry in entries.items() if entry.scratch_of},
+        {label: entry.origins for label, entry in entries.items()},
     )
 
 
@@ -351,7 +355,7 @@ def carry_out(
     with Supervisor(crew, keeping) as supervisor:
         remarks = supervisor.check(left)
         begun = sum(len(job.folders) for job in left if job.resumes)
-        work = f"{runs} of {total} runs to do in {out}, workers: {crew.size}"
+        work = f"{runs} of {counted(total, 'run')} to do in {out}, workers: {crew.size}"
         further = f", {begun} of them from a checkpoint" if begun else ""
         for line in (f"{suite.name}: {work}{further}", *remarks):
             say(line)
@@ -431,6 +435,7 @@ class _Entry:
     only: tuple[str, ...]
     sweep: str
     scratch_of: str
+    origins: Origins
 
 
 def _entries(
@@ -445,7 +450,7 @@ def _entries(
         pass  # what no learner takes over is checked, too
     entries: dict[str, _Entry] = {}
     for label, entry, at in _labelled(raw, place.at("learners")):
-        entry = {} if entry is None else entry
+        entry = {} if entry is None and label in update_rules() else entry
         known_keys(mapping(entry, at), _OF_LEARNER, at)
         rule = with_name(entry.get("optimizer"), label if label in update_rules() else None)
         if rule is None:
@@ -455,7 +460,7 @@ def _entries(
         given["optimizer"] = (rule, at.at("optimizer"))
         own = {key: given[key] for key in _LEARNER if key in given}
         first = benchmarks[only[0]] if only else next(iter(benchmarks.values()))
-        for values, found in _settings(own, first, at):
+        for values, found, origin in _settings(own, first, at):
             full = label + sweep.label(values)
             if full in entries:
                 raise at.error(f"the label {full!r} is there twice")
@@ -466,6 +471,7 @@ def _entries(
                 only,
                 _label_in(entry, "sweep", at) or (label if values else ""),
                 _label_in(entry, "scratch_of", at),
+                origin | {key: (value, place.source) for key, value in shared.items()},
             )
     for label, one in entries.items():
         if one.scratch_of and one.scratch_of not in entries:
@@ -476,14 +482,16 @@ def _entries(
 
 def _settings(
     parts: Mapping[str, sweep.Part], benchmark: Choice, place: Place
-) -> Iterator[tuple[dict[str, Any], RunConfig]]:
+) -> Iterator[tuple[dict[str, Any], RunConfig, Origins]]:
     """All settings that a learner stands for, each complete; its agent follows the benchmark."""
     agent, at = parts.get("agent", (None, place.at("agent")))
     name = agent_of(agent, benchmark.name, at)
     defaults = Defaults(Layer("", {"agent": name}), of_agent(name))
     for values, choices in sweep.settings(parts, defaults):
-        choices["agent"] = with_name(choices.get("agent"), name)
-        yield values, resolve(choices, place, defaults)
+        found = resolve(
+            {**choices, "agent": with_name(choices.get("agent"), name)}, place, defaults
+        )
+        yield values, found, origins(found, choices, defaults, place.source)
 
 
 def _label_in(entry: Mapping[str, Any], key: str, place: Place) -> str:

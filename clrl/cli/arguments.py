@@ -203,10 +203,36 @@ def _refuse_unknown(spec: type, argv: Sequence[str]) -> None:
             continue
         flag = typed.replace("_", "-")
         if flag not in takes_value:
-            near = suggestion(typed, [*takes_value, "--help"])
-            raise UsageError(f"unknown option {typed}; {near}")
+            raise UsageError(f"unknown option {typed}; {_meant(flag, [*takes_value, '--help'])}")
         if takes_value[flag] and not equals and (following == "--" or _OPTION.match(following)):
             raise UsageError(f"{typed}: expected a value, got nothing")
+
+
+ELSEWHERE = {
+    "benchmark": ("env", "env-id", "environment", "task", "dataset", "stream"),
+    "agent": ("algo", "algorithm"),
+    "steps": ("total-timesteps", "timesteps", "n-timesteps", "total-steps", "num-steps"),
+    "seeds": ("seed",),
+    "optimizer.lr": ("learning-rate",),
+    "optimizer": ("optim", "optimiser"),
+    "out": ("output", "log-dir", "logdir", "log-folder", "output-dir"),
+    "benchmarks": ("envs",),
+    "device": ("gpu", "cuda"),
+    "learners": ("learner", "algos"),
+}
+"""Our options, and what other programs call them."""
+
+
+def _meant(flag: str, known: list[str]) -> str:
+    """What to type in place of an option that is not there."""
+    word = flag.removeprefix("--")
+    also = [f"--{ours}" for ours, theirs in ELSEWHERE.items() if word in theirs]
+    inner = [one for one in known if one.endswith(f".{word}")]
+    for found in (also, inner):
+        fitting = [one for one in found if one in known]
+        if fitting:
+            return f"did you mean {' or '.join(map(repr, fitting))}?"
+    return suggestion(flag, known)
 
 
 def _given(parsed: Any) -> dict[str, Any]:

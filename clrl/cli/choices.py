@@ -29,12 +29,14 @@ from clrl.settings.config import (
     is_addon,
     of_id,
     options_type,
+    resolve,
     short_name,
     update_rules,
 )
 from clrl.settings.defaults import GENERAL, Defaults
+from clrl.settings.origins import Origins, origins
 from clrl.settings.values import Place, build
-from clrl.tuned import defaults_for, resolve_run
+from clrl.tuned import defaults_for
 
 _LISTS = {"addons": ADDONS, "penalties": PENALTIES, "consolidation": CONSOLIDATION}
 _NAME = {"metavar": "NAME"}
@@ -85,11 +87,13 @@ class Execution:
         seeds: as typed.
         out: the folder for results; None for the default.
         how: how the runs are carried out.
+        origins: every setting, with where it came from.
     """
 
     seeds: str
     out: str | None
     how: LaunchOptions
+    origins: Origins
 
 
 def read_run(argv: Sequence[str]) -> tuple[RunConfig, Execution]:
@@ -106,7 +110,7 @@ def read_run(argv: Sequence[str]) -> tuple[RunConfig, Execution]:
     place = Place()
     names = [field.name for field in dataclasses.fields(LaunchOptions)]
     how = build(LaunchOptions, {name: given.pop(name) for name in names if name in given}, place)
-    execution = Execution(given.pop("seeds", "0"), given.pop("out", None), how)
+    seeds, out = given.pop("seeds", "0"), given.pop("out", None)
     raw = {key: value for key, value in given.items() if not key.endswith("_options")}
     for kind in ("benchmark", "agent", "network", "optimizer"):
         options = given.get(f"{kind}_options", {})
@@ -117,7 +121,9 @@ def read_run(argv: Sequence[str]) -> tuple[RunConfig, Execution]:
         raw[kind] = [
             {"name": name, **by_name.get(_field_name(name), {})} for name in raw.get(kind, [])
         ]
-    return resolve_run(raw, place), execution
+    defaults = defaults_for(raw, place)[1]
+    config = resolve(raw, place, defaults)
+    return config, Execution(seeds, out, how, origins(config, raw, defaults, "command line"))
 
 
 def _spec(argv: Sequence[str]) -> type:

@@ -89,6 +89,17 @@ class SuiteArguments(LaunchOptions):
 
 
 @dataclass(frozen=True)
+class ShowArguments:
+    """Show what would be run, every setting of it, and where each comes from.
+
+    Attributes:
+        suite: a suite's name or a YAML file; or the word run, and after it options of clrl run.
+    """
+
+    suite: str = field(metadata={"positional": True, "metavar": "NAME|FILE|run"})
+
+
+@dataclass(frozen=True)
 class ResumeArguments(LaunchOptions):
     """Do what is left of the runs in a folder, each from its last checkpoint.
 
@@ -182,6 +193,7 @@ def complain(message: str) -> None:
 def _dispatch(words: list[str]) -> int:
     commands: dict[str, tuple[Callable[[list[str]], int], str]] = {
         "list": (list_command, "show what can be named"),
+        "show": (show_command, "show what would be run, and where each setting comes from"),
         "run": (run_command, "train one learner on one benchmark, over seeds"),
         "suite": (suite_command, "carry out a table of runs"),
         "resume": (resume_command, "do what is left in a folder"),
@@ -250,6 +262,25 @@ def _rows(kind: str) -> list[dict[str, str]]:
     ]
 
 
+def show_command(argv: list[str]) -> int:
+    """``clrl show``."""
+    from clrl import suites
+    from clrl.cli import show
+    from clrl.cli.choices import read_run
+
+    if argv[:1] == ["run"]:
+        config, options = read_run(argv[1:])
+        table = suites.single(config, options.seeds)
+        out = options.out or f"runs/{next(iter(table.benchmarks))}"
+        lines = show.lines_of_run(options.origins, table.seeds, out)
+    else:
+        chosen = _read(ShowArguments, argv, "show")
+        lines = show.lines_of_suite(suites.load(chosen.suite))
+    for line in lines:
+        print(line)
+    return 0
+
+
 def run_command(argv: list[str]) -> int:
     """``clrl run``."""
     from clrl import suites
@@ -303,7 +334,9 @@ def _carry_out(table: Suite, out: Path, how: LaunchOptions) -> int:
             table, out, Console(stderr=True), crew, how.keeping, how.members, how.force, how.device
         )
     except Interrupted as asked:
-        complain(f"{asked}: preempted; the same command, or clrl resume {out}, goes on from there")
+        complain(
+            f"{asked}: {asked.how}; the same command, or clrl resume {out}, goes on from there"
+        )
         return 128 + asked.signal
     print_tables(out)
     for picture in write_pictures(out):

@@ -40,8 +40,13 @@ class Interrupted(Exception):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
+        super().__init__("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
         self.signal = number
+
+    @property
+    def how(self) -> str:
+        """What became of the runs, in a word."""
+        return "interrupted" if self.signal == signal.SIGINT else "preempted"
 
 
 @dataclass
@@ -341,7 +346,7 @@ class Supervisor:
 
     def _stopped(self, job: Job, progress: Progress) -> None:
         self._note(job, dict.fromkeys(job.folders, "preempted"))
-        progress.end(job, "preempted")
+        progress.end(job, Interrupted(self._asked_to_end or signal.SIGTERM).how)
 
 
 def _killed(how: str) -> str:

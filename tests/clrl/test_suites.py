@@ -75,7 +75,7 @@ class TestReading:
         assert labels == ["slow/sgd", "slow/adam", "fast/sgd", "fast/adam"]
 
     def test_the_command_line_overrides(self, tmp_path: Path) -> None:
-        found = suites.load(write(tmp_path), {"seeds": "5", "steps": "1e2"})
+        found = suites.load(write(tmp_path), {"seeds": "5-5", "steps": "1e2"})
         assert found.seeds == (5,)
         assert {config.steps for config in found.learners.values()} == {100}
 
@@ -322,3 +322,39 @@ class TestCarryOut:
         with pytest.raises(UsageError, match=r"steps 40 -> 80"):
             self.run(SMALL.replace("steps: 40", "steps: 80"), out)
         assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+class TestNames:
+    def suite(self, text: str) -> suites.Suite:
+        return suites.from_mapping(yaml.safe_load(text), Place("s.yaml"), "s")
+
+    def test_a_label_that_is_a_name_and_a_kind_with_a_default_need_none(self) -> None:
+        short = self.suite(
+            "benchmarks: {permuted-digits: {task_length: 500}, slow-regression: }\n"
+            "network: {widths: [16]}\nagent: {batch_size: 2}\n"
+            "learners: {upgd: , adam: {optimizer: {lr: 0.5}}, mine: {optimizer: {momentum: 0.5}}}"
+        )
+        full = self.suite(
+            "benchmarks:\n  permuted-digits: {name: permuted-digits, task_length: 500}\n"
+            "  slow-regression: slow-regression\n"
+            "network: {name: mlp, widths: [16]}\nagent: {name: supervised, batch_size: 2}\n"
+            "learners:\n  upgd: {optimizer: upgd}\n  adam: {optimizer: {name: adam, lr: 0.5}}\n"
+            "  mine: {optimizer: {name: sgd, momentum: 0.5}}"
+        )
+        assert short == full
+
+    def test_agents_follow_the_learners_benchmark(self) -> None:
+        found = self.suite(
+            "benchmarks: {offset-cartpole: , permuted-digits: }\n"
+            "learners:\n  a: {optimizer: adam, benchmarks: [permuted-digits]}\n"
+            "  b: {optimizer: adam, benchmarks: [offset-cartpole]}"
+        )
+        agents = {label: config.agent.name for label, config in found.learners.items()}
+        assert agents == {"a": "supervised", "b": "ppo"}
+        assert found.learners["b"].network.options.activation == "tanh"
+
+    def test_other_labels_need_a_name(self) -> None:
+        with pytest.raises(UsageError, match="benchmarks.fast.name: expected a name, got nothing"):
+            self.suite("benchmarks: {fast: {task_length: 5}}\nlearners: {a: {optimizer: sgd}}")
+        with pytest.raises(UsageError, match="learners.a.optimizer: expected an optimizer"):
+            self.suite("benchmark: permuted-digits\nlearners: {a: {}}")
