@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,8 +52,9 @@ _TEXTS = ("description", "source", "duration")
 _SHARED = ("agent", "network", *SETTINGS)
 _LEARNER = ("optimizer", "addons", "penalties", "consolidation", "network", "agent")
 _OF_LEARNER = (*_LEARNER, "benchmarks", "sweep", "scratch_of")
-_KEYS = (*_TEXTS, "benchmark", "benchmarks", *_SHARED, "seeds", "learners")
+_KEYS = (*_TEXTS, "extends", "benchmark", "benchmarks", *_SHARED, "seeds", "learners")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]{0,99}")
+_FORM = "expected letters, digits and any of . _ + = , - (the first a letter or digit)"
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,90 @@ def read(name: str) -> tuple[str, Mapping[str, Any]]:
     return source, mapping(content, place)
 
 
+def extended(raw: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
+    """A suite with what it takes over from the one that it ``extends``, if any.
+
+    Its own settings replace those of the other, and so do its benchmarks and learners those of
+    the same label; what the other says in ``description``, ``source`` and ``duration`` is left.
+
+    Args:
+        raw: the suite file's content.
+        place: where it was written; a file that it names is looked for beside it.
+
+    Raises:
+        UsageError: no such suite or file, or a circle.
+    """
+    seen = {place.source}
+    while "extends" in raw:
+        at = place.at("extends")
+        name = _text(raw["extends"], at)
+        file = "/" in name or name.endswith((".yaml", ".yml"))
+        source, other = read(str(Path(place.source).parent / name) if file else name)
+        if source in seen:
+            raise at.error(f"{name!r} extends this suite in turn")
+        seen.add(source)
+        own = {key: value for key, value in raw.items() if key != "extends"}
+        taken = {key: value for key, value in other.items() if key not in _TEXTS}
+        if "benchmark" in own or ("benchmarks" in own and "benchmark" in taken):
+            taken = {key: taken[key] for key in taken if key not in ("benchmark", "benchmarks")}
+        for key in ("benchmarks", "learners"):
+            if isinstance(own.get(key), Mapping) and isinstance(taken.get(key), Mapping):
+                own[key] = {**taken[key], **own[key]}
+        raw = {**taken, **own}
+    return raw
+
+
+def chosen(suite: Suite, learners: Sequence[str] = (), benchmarks: Sequence[str] = ()) -> Suite:
+    """A part of a suite.
+
+    Args:
+        suite: the whole.
+        learners: labels, or names of sweeps for all of their settings; all unless given.
+        benchmarks: labels; all unless given.
+
+    Raises:
+        UsageError: an unknown label, or nothing is left.
+    """
+    known = [*suite.learners, *dict.fromkeys(suite.sweeps.values())]
+    for key, given, labels in (
+        ("learners", learners, known),
+        ("benchmarks", benchmarks, [*suite.benchmarks]),
+    ):
+        for label in given:
+            if label not in labels:
+                raise UsageError(
+                    f"--{key}: {suite.name} has no {label!r}; {suggestion(label, labels)}"
+                )
+    places = {
+        label: choice
+        for label, choice in suite.benchmarks.items()
+        if not benchmarks or label in benchmarks
+    }
+    only = {
+        label: tuple(one for one in labels if one in places) for label, labels in suite.only.items()
+    }
+    kept = {
+        label: config
+        for label, config in suite.learners.items()
+        if (not learners or {label, suite.sweeps.get(label)} & {*learners})
+        and only.get(label, places)
+    }
+    if not kept:
+        raise UsageError(
+            f"--learners: none of {', '.join(learners) or 'them'} is for {', '.join(places)}"
+        )
+    return replace(
+        suite,
+        benchmarks=places,
+        learners=kept,
+        only={label: labels for label, labels in only.items() if label in kept},
+        sweeps={label: name for label, name in suite.sweeps.items() if label in kept},
+        scratch_of={
+            label: of for label, of in suite.scratch_of.items() if label in kept and of in kept
+        },
+    )
+
+
 def load(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:
     """Read and check a suite.
 
@@ -228,6 +313,8 @@ def from_mapping(
     Raises:
         UsageError: anything wrong in it.
     """
+    known_keys(raw, _KEYS, place)
+    raw = extended(raw, place)
     known_keys(raw, _KEYS, place)
     overrides = overrides or {}
     texts = {key: _text(raw[key], place.at(key)) for key in _TEXTS if key in raw}
@@ -290,25 +377,37 @@ def with_scratch(suite: Suite) -> Suite:
     return replace(suite, learners=learners, only=only, scratch_of=scratch_of)
 
 
-def single(config: RunConfig, seeds: Any) -> Suite:
+def single(
+    config: RunConfig,
+    seeds: Any,
+    label: str | None = None,
+    settings: Mapping[str, RunConfig] | None = None,
+) -> Suite:
     """One learner on one benchmark as a suite, labelled by the names of what was chosen.
 
     Args:
         config: the configuration of every run.
         seeds: as `clrl.settings.values.parse_seeds` takes them.
+        label: of the learner, in place of those names.
+        settings: of a sweep: what each adds to the label, and its configuration.
 
     Raises:
-        UsageError: the seeds cannot be read.
+        UsageError: the seeds cannot be read, or the label names no folder.
     """
     rules = [config.optimizer, *config.addons, *config.penalties, *config.consolidation]
-    learner = "+".join(safe_label(choice.name) for choice in rules)
+    learner = label or "+".join(safe_label(choice.name) for choice in rules)
+    learners = {learner + more: one for more, one in (settings or {"": config}).items()}
+    for full in learners:
+        if not _LABEL.fullmatch(full):
+            raise Place().at("label").error(f"{_FORM}, got {show(full)}")
     benchmark = benchmark_label(config.benchmark)
     return Suite(
         name=benchmark,
         texts={},
         benchmarks={benchmark: config.benchmark},
-        learners={learner: config},
+        learners=learners,
         seeds=parse_seeds(seeds, Place().at("seeds")),
+        sweeps={full: learner for full in learners if full != learner},
     )
 
 
@@ -521,10 +620,7 @@ def _labelled(raw: Mapping[str, Any], place: Place) -> Iterator[tuple[str, Any, 
         raise place.error("expected at least one entry, got none")
     for label, entry in entries.items():
         if not _LABEL.fullmatch(label):
-            raise place.at(label).error(
-                "a label names a folder: expected letters, digits and any of . _ + = , - "
-                "(the first a letter or digit)"
-            )
+            raise place.at(label).error(f"a label names a folder: {_FORM}")
         yield label, entry, place.at(label)
 
 

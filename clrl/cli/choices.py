@@ -14,15 +14,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
+
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS
 from clrl.agents.penalties.table import PENALTIES
 from clrl.agents.table import AGENTS, NETWORKS
 from clrl.cli.arguments import parse, values_after
 from clrl.envs.benchmarks import BENCHMARKS
+from clrl.errors import UsageError
 from clrl.launch.options import LaunchOptions
 from clrl.options import PositiveInt
 from clrl.registry import Table
+from clrl.settings import sweep
 from clrl.settings.config import (
     RunConfig,
     find,
@@ -62,6 +66,7 @@ class RunArguments(LaunchOptions):
         log_every: steps between two lines of metrics.jsonl.
         chunk_size: members stepped together; as suits the network's size unless given.
         seeds: such as 0-9 or 0,2,5-7.
+        label: the learner's folder; named after optimizer, add-ons and methods unless given.
         out: the folder for results; runs/BENCHMARK unless given.
     """
 
@@ -76,6 +81,7 @@ class RunArguments(LaunchOptions):
     log_every: PositiveInt = RunConfig.log_every
     chunk_size: PositiveInt | None = field(default=None, metadata=_WHOLE)
     seeds: str = field(default="0", metadata={"metavar": "SEEDS"})
+    label: str | None = field(default=None, metadata={"metavar": "NAME"})
     out: str | None = field(default=None, metadata={"metavar": "DIR"})
 
 
@@ -87,12 +93,16 @@ class Execution:
         seeds: as typed.
         out: the folder for results; None for the default.
         how: how the runs are carried out.
-        origins: every setting, with where it came from.
+        label: of the learner, in place of the names of what was chosen.
+        settings: of a sweep: what each setting adds to the label, and its configuration.
+        origins: every setting of the first, with where it came from.
     """
 
     seeds: str
     out: str | None
     how: LaunchOptions
+    label: str | None
+    settings: dict[str, RunConfig]
     origins: Origins
 
 
@@ -102,6 +112,9 @@ def read_run(argv: Sequence[str]) -> tuple[RunConfig, Execution]:
     Args:
         argv: the arguments.
 
+    Returns:
+        The configuration, of a sweep's first setting, and the rest.
+
     Raises:
         UsageError: anything wrong in them.
         SystemExit: help was asked for, and printed.
@@ -110,20 +123,48 @@ def read_run(argv: Sequence[str]) -> tuple[RunConfig, Execution]:
     place = Place()
     names = [field.name for field in dataclasses.fields(LaunchOptions)]
     how = build(LaunchOptions, {name: given.pop(name) for name in names if name in given}, place)
-    seeds, out = given.pop("seeds", "0"), given.pop("out", None)
+    seeds, out, label = given.pop("seeds", "0"), given.pop("out", None), given.pop("label", None)
     raw = {key: value for key, value in given.items() if not key.endswith("_options")}
     for kind in ("benchmark", "agent", "network", "optimizer"):
-        options = given.get(f"{kind}_options", {})
+        options = _values(given.get(f"{kind}_options", {}))
         if options or kind in raw:
             raw[kind] = {**({"name": raw[kind]} if kind in raw else {}), **options}
     for kind in _LISTS:
         by_name = given.get(f"{kind}_options", {})
         raw[kind] = [
-            {"name": name, **by_name.get(_field_name(name), {})} for name in raw.get(kind, [])
+            {"name": name, **_values(by_name.get(_field_name(name), {}))}
+            for name in raw.get(kind, [])
         ]
     defaults = defaults_for(raw, place)[1]
-    config = resolve(raw, place, defaults)
-    return config, Execution(seeds, out, how, origins(config, raw, defaults, "command line"))
+    parts = {key: (raw[key], place.at(key)) for key in _SWEPT if key in raw}
+    settings: dict[str, RunConfig] = {}
+    firsts: list[Origins] = []
+    for values, choices in sweep.settings(parts, defaults):
+        one = {**raw, **choices}
+        settings[sweep.label(values)] = resolve(one, place, defaults)
+        firsts.append(origins(settings[sweep.label(values)], one, defaults, "command line"))
+    config = next(iter(settings.values()))
+    return config, Execution(seeds, out, how, label, settings, firsts[0])
+
+
+_SWEPT = ("optimizer", "addons", "penalties", "consolidation", "network", "agent")
+
+
+def _values(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as YAML would give them: what is written in brackets is a list."""
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        words = value if isinstance(value, list) else [value]
+        if words and all(isinstance(word, str) and word.startswith("[") for word in words):
+            try:
+                lists = [yaml.safe_load(word) for word in words]
+            except yaml.YAMLError as error:
+                raise UsageError(
+                    f"--{key}: expected a list such as [64, 64], got {words}"
+                ) from error
+            value = lists[0] if len(lists) == 1 else lists
+        found[key] = value
+    return found
 
 
 def _spec(argv: Sequence[str]) -> type:
@@ -195,7 +236,7 @@ def _optimizer_spec(chosen: Mapping[str, str], defaults: Defaults) -> type:
 def _bundle(name: str, parts: list[tuple[str, type, str]], base: type | None = None) -> type:
     """A dataclass whose fields are option groups: (field, dataclass, prefix)."""
     fields = [
-        (key, options, field(default=None, metadata={"prefix": prefix}))
+        (key, options, field(default=None, metadata={"prefix": prefix, "sweeps": True}))
         for key, options, prefix in parts
     ]
     bases = (base,) if base else ()

@@ -77,7 +77,9 @@ class SuiteArguments(LaunchOptions):
         suite: a suite's name (see clrl list suites) or a YAML file.
         out: the folder for results; runs/NAME unless given.
         seeds: seeds in place of the suite's, such as 0-9 or 0,2,5-7.
-        steps: examples a learner in place of the suite's.
+        steps: of each learner, in place of the suite's.
+        learners: these alone; the name of a sweep stands for all its settings.
+        benchmarks: these alone.
         with_scratch: add for each learner one that is made new with every task.
     """
 
@@ -85,6 +87,8 @@ class SuiteArguments(LaunchOptions):
     out: str | None = field(default=None, metadata={"metavar": "DIR"})
     seeds: str | None = field(default=None, metadata={"metavar": "SEEDS"})
     steps: PositiveInt | None = field(default=None, metadata={"metavar": "WHOLE"})
+    learners: tuple[str, ...] = field(default=(), metadata={"metavar": "LABEL ..."})
+    benchmarks: tuple[str, ...] = field(default=(), metadata={"metavar": "LABEL ..."})
     with_scratch: bool = field(default=False, metadata={"switch": True})
 
 
@@ -270,9 +274,9 @@ def show_command(argv: list[str]) -> int:
 
     if argv[:1] == ["run"]:
         config, options = read_run(argv[1:])
-        table = suites.single(config, options.seeds)
+        table = suites.single(config, options.seeds, options.label, options.settings)
         out = options.out or f"runs/{next(iter(table.benchmarks))}"
-        lines = show.lines_of_run(options.origins, table.seeds, out)
+        lines = show.lines_of_run(options.origins, table, out)
     else:
         chosen = _read(ShowArguments, argv, "show")
         lines = show.lines_of_suite(suites.load(chosen.suite))
@@ -287,7 +291,7 @@ def run_command(argv: list[str]) -> int:
     from clrl.cli.choices import read_run
 
     config, options = read_run(argv)
-    table = suites.single(config, options.seeds)
+    table = suites.single(config, options.seeds, options.label, options.settings)
     out = options.out or f"runs/{next(iter(table.benchmarks))}"
     return _carry_out(table, Path(out), options.how)
 
@@ -301,6 +305,7 @@ def suite_command(argv: list[str]) -> int:
     table = suites.load(
         options.suite, {key: value for key, value in overrides.items() if value is not None}
     )
+    table = suites.chosen(table, options.learners, options.benchmarks)
     if options.with_scratch:
         table = suites.with_scratch(table)
     if table.sweeps or table.scratch_of:

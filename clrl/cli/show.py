@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from clrl.launch.progress import seeds_text
@@ -12,10 +12,11 @@ from clrl.suites import Suite
 _INDENT = "  "
 
 
-def lines_of_run(found: Origins, seeds: Sequence[int], out: str) -> Iterator[str]:
-    """What ``clrl run`` would do, a setting a line."""
+def lines_of_run(found: Origins, suite: Suite, out: str) -> Iterator[str]:
+    """What ``clrl run`` would do, an option a line; of a sweep, the first setting's."""
     yield from _table(found)
-    yield f"{seeds_text(seeds)}, into {out}"
+    (benchmark,) = suite.benchmarks
+    yield f"into {out}/{benchmark}/: {', '.join(suite.learners)}; {seeds_text(suite.seeds)}"
 
 
 def lines_of_suite(suite: Suite) -> Iterator[str]:

@@ -358,3 +358,91 @@ class TestNames:
             self.suite("benchmarks: {fast: {task_length: 5}}\nlearners: {a: {optimizer: sgd}}")
         with pytest.raises(UsageError, match="learners.a.optimizer: expected an optimizer"):
             self.suite("benchmark: permuted-digits\nlearners: {a: {}}")
+
+
+class TestParts:
+    def suite(self) -> suites.Suite:
+        raw = {
+            "benchmarks": {"a": "permuted-digits", "b": "slow-regression"},
+            "learners": {
+                "swept": {"optimizer": {"name": "sgd", "lr": [1, 2]}},
+                "adam": {"optimizer": "adam", "benchmarks": ["b"]},
+                "fresh": {"optimizer": "adam", "scratch_of": "adam"},
+            },
+        }
+        return suites.from_mapping(raw, Place("s.yaml"), "s")
+
+    def test_nothing_chosen_is_the_whole(self) -> None:
+        assert suites.chosen(self.suite()) == self.suite()
+
+    def test_learners_and_benchmarks(self) -> None:
+        part = suites.chosen(self.suite(), ["swept", "fresh"], ["a"])
+        assert list(part.learners) == ["swept+lr=1.0", "swept+lr=2.0", "fresh"]
+        assert list(part.benchmarks) == ["a"]
+        assert part.scratch_of == {}
+        one = suites.chosen(self.suite(), ["swept+lr=2.0"])
+        assert (list(one.learners), list(one.benchmarks)) == (["swept+lr=2.0"], ["a", "b"])
+        assert list(suites.chosen(self.suite(), [], ["b"]).only) == ["adam"]
+        again = suites.from_mapping(part.to_dict(), Place("s.yaml"), "s")
+        assert again.populations(Path()) == part.populations(Path())
+
+    @pytest.mark.parametrize(
+        ("learners", "benchmarks", "message"),
+        [
+            (["swep"], [], "--learners: s has no 'swep'; did you mean 'swept'?"),
+            ([], ["c"], "--benchmarks: s has no 'c'; expected one of a, b"),
+            (["adam"], ["a"], "--learners: none of adam is for a"),
+        ],
+    )
+    def test_mistakes(self, learners: list[str], benchmarks: list[str], message: str) -> None:
+        with pytest.raises(UsageError) as caught:
+            suites.chosen(self.suite(), learners, benchmarks)
+        assert str(caught.value) == message
+
+
+class TestExtends:
+    def load(self, folder: Path, **files: str) -> suites.Suite:
+        for name, text in files.items():
+            (folder / f"{name}.yaml").write_text(text)
+        return suites.load(str(folder / "mine.yaml"))
+
+    def test_a_suite_that_comes_along(self, tmp_path: Path) -> None:
+        base = suites.load("quickstart")
+        text = "extends: quickstart\nseeds: 0-1\nlearners: {new: {optimizer: {lr: 1}}}"
+        mine = self.load(tmp_path, mine=text)
+        assert (mine.name, mine.texts, mine.seeds) == ("mine", {}, (0, 1))
+        assert mine.benchmarks == base.benchmarks
+        assert {label: mine.learners[label] for label in base.learners} == base.learners
+        new = mine.learners["new"]
+        assert new.network == base.learners["sgd"].network
+        assert (new.steps, new.optimizer.options.lr) == (base.learners["sgd"].steps, 1.0)
+
+    def test_a_file_beside_it_and_another_benchmark(self, tmp_path: Path) -> None:
+        mine = self.load(
+            tmp_path,
+            base="benchmark: slow-regression\nsteps: 7\n"
+            "learners: {a: {optimizer: sgd}, b: {optimizer: sgd}}",
+            mine="extends: ./base.yaml\nbenchmarks: {permuted-digits: }\n"
+            "learners: {b: {optimizer: adam}}",
+        )
+        assert list(mine.benchmarks) == ["permuted-digits"]
+        assert {label: one.optimizer.name for label, one in mine.learners.items()} == {
+            "a": "sgd",
+            "b": "adam",
+        }
+        assert mine.learners["a"].steps == 7
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("extends: quickstrt", "unknown suite 'quickstrt'; did you mean 'quickstart'?"),
+            ("extends: 3", "extends: expected text, got 3"),
+            ("extends: ./mine.yaml", "extends: './mine.yaml' extends this suite in turn"),
+            ("extends: ./none.yaml", "none.yaml: cannot read the suite file: No such file"),
+            ("extends: quickstart\nsetps: 3", "setps: unknown key; did you mean 'steps'?"),
+        ],
+    )
+    def test_mistakes(self, tmp_path: Path, text: str, message: str) -> None:
+        with pytest.raises(UsageError) as caught:
+            self.load(tmp_path, mine=text)
+        assert message in str(caught.value)

@@ -132,7 +132,8 @@ class TestShow:
         assert rows["agent.reward_scale"] == ["0.05", "suite", "offset-cartpole"]
         assert rows["network.widths"] == ["[3]", "command", "line"]
         assert rows["steps"] == ["100000", "default"]
-        assert rows["seeds"] == ["0-2,", "into", "runs/offset-cartpole"]
+        place = "runs/offset-cartpole/offset-cartpole/:"
+        assert rows["into"] == [place, "adam;", "seeds", "0-2"]
 
     def test_what_goes_with_an_agent(self, capsys: pytest.CaptureFixture[str]) -> None:
         words = ["--agent", "ppo", "--benchmark", "CartPole-v1", "--optimizer.base", "adam"]
@@ -153,7 +154,7 @@ class TestShow:
         printed = capsys.readouterr().out
         first, rest = printed.split("learner adam, on CartPole-v1 alone:")
         adam, one, two = rest.split("learner other+")
-        assert "network.widths [16] mine.yaml" in " ".join(first.split())
+        assert f"network.widths [16] {file}" in " ".join(first.split())
         for part, words in (
             (first, ["benchmark permuted-digits: permuted-digits", "task_length", "500"]),
             (adam, ["agent ", "ppo", "network.activation", "tanh", "optimizer.lr", "0.5"]),

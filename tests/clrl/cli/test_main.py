@@ -211,6 +211,30 @@ class TestReadRun:
         if benchmark == "gymnasium":
             assert config.benchmark.options.id == words[-1]
 
+    def test_lists_are_sweeps(self) -> None:
+        config, options = read_run(
+            [
+                "--optimizer",
+                "adam",
+                "--optimizer.lr",
+                "1e-2",
+                "1e-3",
+                "--optimizer.betas",
+                "0",
+                ".5",
+            ]
+            + ["--network.widths", "[64]", "[3, 4]", "--label", "mine"]
+        )
+        assert [*options.settings] == [
+            f"+lr={lr}+widths={widths}" for lr in ("0.01", "0.001") for widths in ("64", "3,4")
+        ]
+        assert config == options.settings["+lr=0.01+widths=64"]
+        last = options.settings["+lr=0.001+widths=3,4"]
+        assert (last.optimizer.options.lr, last.network.options.widths) == (1e-3, (3, 4))
+        assert last.optimizer.options.betas == (0.0, 0.5)
+        assert options.label == "mine"
+        assert read_run(["--network.widths", "[3, 4]"])[0].network.options.widths == (3, 4)
+
     def test_the_last_one_wins(self) -> None:
         config, _ = read_run(
             ["--optimizer", "adam", "--optimizer", "sgd", "--steps=1", "--steps=2"]
@@ -261,6 +285,12 @@ BAD = [
     (["tensorboard", "taken", "--port", "0"], "--port: expected a whole number in [1, 65535]"),
     (["bench", "other"], "--what: expected one of streams, envs, ppo, got 'other'"),
     (["bench", "envs", "--device", "cpu"], "--device: expected it with ppo, got envs"),
+    (["run", "--optimizer.lr", "1", "x"], "--optimizer.lr: expected a number >= 0, got 'x'"),
+    (["run", "--optimizer.lr", "1", "1"], "--optimizer.lr: '1' is there twice"),
+    (["run", "--network.widths", "[3"], "--widths: expected a list such as [64, 64], got"),
+    (["run", "--label", "a/b"], "--label: expected letters, digits and any of . _ + = , -"),
+    (["suite", "quickstart", "--learners", "adm"], "--learners: quickstart has no 'adm'; did you"),
+    (["suite", "quickstart", "--benchmarks", "x"], "--benchmarks: quickstart has no 'x'; expected"),
     (["run", "--lr", "1"], "unknown option --lr; did you mean '--optimizer.lr'?"),
     (["run", "--env", "Ant-v5"], "unknown option --env; did you mean '--benchmark'?"),
     (["run", "--algo", "ppo"], "unknown option --algo; did you mean '--agent'?"),
