@@ -119,26 +119,28 @@ class ReportArguments:
     """Write a report about a suite's folder, finished or not: what came out, and how sure it is.
 
     Attributes:
-        folder: the suite's folder.
+        folder: the suite's folder; several, or a folder of such, are compared side by side.
         format: any of html, pdf, png (figures), csv, parquet (all numbers), json, latex (tables).
         out: where to; DIR/report unless given.
     """
 
-    folder: str = field(metadata={"positional": True, "metavar": "DIR"})
+    folder: tuple[str, ...] = field(metadata={"positional": True, "metavar": "DIR ..."})
     format: tuple[Format, ...] = field(default=("html",), metadata={"metavar": "FORMAT ..."})
     out: str | None = field(default=None, metadata={"metavar": "DIR"})
 
 
 @dataclass(frozen=True)
 class TensorBoardArguments:
-    """Show a folder's curves in TensorBoard, to this machine alone.
+    """Show curves in TensorBoard, to this machine alone.
 
     Attributes:
-        folder: the folder of a suite or a run.
+        folder: the folder of a suite or a run, or a folder of such; several go side by side.
         port: where TensorBoard listens.
     """
 
-    folder: str = field(default="runs", metadata={"positional": True, "metavar": "DIR"})
+    folder: tuple[str, ...] = field(
+        default=("runs",), metadata={"positional": True, "metavar": "DIR ..."}
+    )
     port: Annotated[int, Ge(1), Le(65535)] = field(default=6006, metadata={"metavar": "PORT"})
 
 
@@ -380,7 +382,8 @@ def report_command(argv: list[str]) -> int:
     from clrl.report.export import write
 
     out = None if options.out is None else Path(options.out)
-    for path in write(Path(options.folder), options.format, out):
+    first, *beside = map(Path, options.folder)
+    for path in write(first, options.format, out, beside):
         print(path)
     return 0
 
@@ -388,11 +391,12 @@ def report_command(argv: list[str]) -> int:
 def tensorboard_command(argv: list[str]) -> int:
     """``clrl tensorboard``: writes means over seeds and becomes TensorBoard's own program."""
     options = _read(TensorBoardArguments, argv, "tensorboard")
-    folder = Path(options.folder)
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: expected a folder with runs; there is no such folder")
-    if next(folder.rglob(EVENTS + "*"), None) is None:
-        raise UsageError(f"{folder}: expected a folder with runs; it holds no event files")
+    folders = list(map(Path, options.folder))
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: expected a folder with runs; there is no such folder")
+        if next(folder.rglob(EVENTS + "*"), None) is None:
+            raise UsageError(f"{folder}: expected a folder with runs; it holds no event files")
     try:
         socket.create_server(("127.0.0.1", options.port)).close()
     except OSError as error:
@@ -401,14 +405,14 @@ def tensorboard_command(argv: list[str]) -> int:
     from clrl.report import board
 
     try:
-        for remark in board.write(folder):
+        for remark in board.write(*folders):
             print(remark, file=sys.stderr)
     except OSError as error:
         print(f"no means over seeds: {error}", file=sys.stderr)
     address = f"http://127.0.0.1:{options.port}/"
     print(f"{address}?{board.QUERY}#timeseries   (Ctrl-C ends it)")
     print(f"means over seeds: {address}#custom_scalars   settings: {address}#hparams", flush=True)
-    command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(folder)]
+    command = [sys.executable, "-P", "-m", "tensorboard.main", *board.where(folders)]
     machine.become([*command, "--host", "127.0.0.1", "--port", str(options.port)])
 
 
