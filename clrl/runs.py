@@ -40,6 +40,7 @@ def run(
     steps: float | None = None,
     log_every: float | None = None,
     chunk_size: int | None = None,
+    metrics: Sequence[str] = (),
     seeds: Seeds = 0,
     out: str | Path | None = None,
     quiet: bool = False,
@@ -60,6 +61,7 @@ def run(
         steps: examples, or steps of a control task, that each learner sees.
         log_every: steps between two points of a curve.
         chunk_size: members stepped together; changes the speed, never the results.
+        metrics: functions of your own to measure besides, as ``package.module:function``.
         seeds: one run each.
         out: the folder for results; ``runs/BENCHMARK`` unless given.
         quiet: say nothing of the progress, which goes to standard error otherwise.
@@ -89,6 +91,7 @@ def run(
         "steps": steps,
         "log_every": log_every,
         "chunk_size": chunk_size,
+        "metrics": metrics,
     }
     options = _launch_options(how)
     raw = {key: _plain(value) for key, value in given.items() if value is not None}

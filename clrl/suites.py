@@ -106,7 +106,7 @@ class Suite:
             "benchmarks": {
                 label: choice_to_dict(choice) for label, choice in self.benchmarks.items()
             },
-            **{name: first[name] for name in SETTINGS},
+            **{name: first[name] for name in SETTINGS if name in first},
             "seeds": list(self.seeds),
             "learners": {
                 label: {key: learner[key] for key in _LEARNER} | self._more(label)
@@ -269,7 +269,7 @@ def load(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:
 
     Args:
         name: a suite that comes with the package, or a file.
-        overrides: values from the command line for ``seeds`` and ``steps``.
+        overrides: values from the command line for ``seeds``, ``steps`` and ``metrics``.
 
     Raises:
         UsageError: anything wrong in it.
@@ -308,7 +308,7 @@ def from_mapping(
         raw: the suite file's content.
         place: where it was written.
         name: what the suite is called.
-        overrides: values from the command line for ``seeds`` and ``steps``.
+        overrides: values from the command line for ``seeds``, ``steps`` and ``metrics``.
 
     Raises:
         UsageError: anything wrong in it.
@@ -319,8 +319,7 @@ def from_mapping(
     overrides = overrides or {}
     texts = {key: _text(raw[key], place.at(key)) for key in _TEXTS if key in raw}
     shared = check_settings(raw, place)
-    if "steps" in overrides:
-        shared |= check_settings({"steps": overrides["steps"]}, Place())
+    shared |= check_settings(overrides, Place())
     if "seeds" in overrides:
         seeds = parse_seeds(overrides["seeds"], Place().at("seeds"))
     else:

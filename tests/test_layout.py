@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys([*LEAVES, *THREE, "configs", "storage"], set()),
     "": {"report", "runs", "training"},  # the Python interface; loaded when it is used
     **dict.fromkeys(["networks", "optim"], {"agents"}),  # faces
-    "settings": {"agents", "envs"},
+    "settings": {*THREE},
     "training": TRAINING,
     "launch": LAUNCH,
     "suites": {*LAUNCH, "configs", "launch"},

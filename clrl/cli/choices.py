@@ -62,6 +62,7 @@ class RunArguments(LaunchOptions):
         addons: what is done around the optimizer; see clrl list addons.
         penalties: terms added to the loss; see clrl list penalties.
         consolidation: methods against forgetting; see clrl list consolidation.
+        metrics: functions of your own to measure besides, as package.module:function.
         steps: examples that each learner sees, or steps of its environments together.
         log_every: steps between two lines of metrics.jsonl.
         chunk_size: members stepped together; as suits the network's size unless given.
@@ -77,6 +78,7 @@ class RunArguments(LaunchOptions):
     addons: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME ..."})
     penalties: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME ..."})
     consolidation: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME ..."})
+    metrics: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME ..."})
     steps: PositiveInt = RunConfig.steps
     log_every: PositiveInt = RunConfig.log_every
     chunk_size: PositiveInt | None = field(default=None, metadata=_WHOLE)

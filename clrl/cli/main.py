@@ -80,6 +80,7 @@ class SuiteArguments(LaunchOptions):
         steps: of each learner, in place of the suite's.
         learners: these alone; the name of a sweep stands for all its settings.
         benchmarks: these alone.
+        metrics: functions of your own to measure besides, as package.module:function.
         with_scratch: add for each learner one that is made new with every task.
     """
 
@@ -89,6 +90,7 @@ class SuiteArguments(LaunchOptions):
     steps: PositiveInt | None = field(default=None, metadata={"metavar": "WHOLE"})
     learners: tuple[str, ...] = field(default=(), metadata={"metavar": "LABEL ..."})
     benchmarks: tuple[str, ...] = field(default=(), metadata={"metavar": "LABEL ..."})
+    metrics: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME ..."})
     with_scratch: bool = field(default=False, metadata={"switch": True})
 
 
@@ -303,7 +305,11 @@ def suite_command(argv: list[str]) -> int:
     from clrl import suites
 
     options = _read(SuiteArguments, argv, "suite")
-    overrides = {"seeds": options.seeds, "steps": options.steps}
+    overrides = {
+        "seeds": options.seeds,
+        "steps": options.steps,
+        "metrics": list(options.metrics) or None,
+    }
     table = suites.load(
         options.suite, {key: value for key, value in overrides.items() if value is not None}
     )

@@ -23,6 +23,7 @@ from clrl.agents.penalties.table import PENALTIES
 from clrl.agents.table import AGENTS, NETWORKS
 from clrl.envs.benchmarks import BENCHMARKS, is_control
 from clrl.errors import UsageError
+from clrl.metrics.table import METRICS
 from clrl.options import PositiveInt
 from clrl.registry import Table
 from clrl.settings.defaults import GENERAL, Defaults, of_agent, with_name
@@ -35,8 +36,8 @@ _LISTS = {
 }
 """Of the tables that a list is chosen from: its key, and what to call its items."""
 
-SETTINGS = ("steps", "log_every", "chunk_size")
-"""The settings of a run that are plain numbers."""
+SETTINGS = ("steps", "log_every", "chunk_size", "metrics")
+"""The settings of a run that choose nothing from a table with options."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class RunConfig:
         log_every: examples between two lines of ``metrics.jsonl``.
         chunk_size: members stepped together; None leaves it to the engine. It changes
             the speed and never the results.
+        metrics: what is measured besides the table's metrics, as ``package.module:function``.
     """
 
     benchmark: Choice
@@ -85,6 +87,7 @@ class RunConfig:
     steps: PositiveInt = 100_000
     log_every: PositiveInt = 1_000
     chunk_size: PositiveInt | None = None
+    metrics: tuple[str, ...] = ()
 
 
 def resolve(raw: Mapping[str, Any], place: Place, defaults: Defaults | None = None) -> RunConfig:
@@ -155,13 +158,18 @@ def default_agent(benchmark: str) -> str:
 
 
 def check_settings(raw: Mapping[str, Any], place: Place) -> dict[str, Any]:
-    """The plain numbers of a run that ``raw`` gives, checked against `RunConfig`'s types.
+    """The `SETTINGS` of a run that ``raw`` gives, checked against `RunConfig`'s types.
 
     Raises:
         UsageError: a value of the wrong type.
     """
     hints = typing.get_type_hints(RunConfig, include_extras=True)
-    return {name: check(hints[name], raw[name], place.at(name)) for name in SETTINGS if name in raw}
+    found = {
+        name: check(hints[name], raw[name], place.at(name)) for name in SETTINGS if name in raw
+    }
+    for name in found.get("metrics", ()):
+        find(METRICS, name, place.at("metrics"))
+    return found
 
 
 def choose(table: Table, raw: Any, place: Place, defaults: Defaults) -> Choice:
@@ -344,8 +352,14 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
         "addons": [choice_to_dict(addon) for addon in config.addons],
         "penalties": [choice_to_dict(penalty) for penalty in config.penalties],
         "consolidation": [choice_to_dict(method) for method in config.consolidation],
-        **{name: getattr(config, name) for name in SETTINGS},
+        **settings_to_dict(config),
     }
+
+
+def settings_to_dict(config: RunConfig) -> dict[str, Any]:
+    """The `SETTINGS` as plain data; ``metrics`` where there are any."""
+    plain = {name: _plain(getattr(config, name)) for name in SETTINGS}
+    return {name: value for name, value in plain.items() if name != "metrics" or value}
 
 
 def choice_to_dict(choice: Choice) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from clrl.settings.config import SETTINGS, Choice, RunConfig, choice_to_dict
+from clrl.settings.config import Choice, RunConfig, choice_to_dict, settings_to_dict
 from clrl.settings.defaults import Defaults
 
 Origins = dict[str, tuple[Any, str]]
@@ -50,7 +50,7 @@ def origins(config: RunConfig, raw: Mapping[str, Any], defaults: Defaults, sourc
         for choice in getattr(config, kind):
             written = rule if choice.name == over and choice.name not in listed else {}
             add(f"{kind}.{choice.short_name}", choice, listed.get(choice.name, written), source)
-    for key in SETTINGS:
+    for key in settings_to_dict(config):
         found[key] = (getattr(config, key), source if raw.get(key) is not None else DEFAULT)
     return found
 

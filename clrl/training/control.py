@@ -94,7 +94,7 @@ class ControlTraining(Loop):
             **more,
             **placed(make_agent, device),
         )
-        self.diagnostics = Diagnostics(self.agent.population)
+        self.diagnostics = Diagnostics(self.agent.population, config.metrics)
         self.step = 0
         self.clock = Clock()
         self._lanes = lanes

@@ -158,7 +158,7 @@ class TestSideBySide:
             more = [{**row, "step": row["step"] + 1000} for row in rows[1:]]
             path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *more]))
         for path in two.glob("digits/*/*/config.yaml"):
-            path.write_text(path.read_text().replace("steps: 1000", "steps: 2000"))
+            path.write_text("steps: 2000\nlog_every: 10\n")
         found = read(one, two)
         assert found.benchmarks["digits"].steps[-1] == 2000
 
