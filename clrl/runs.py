@@ -167,7 +167,7 @@ def _carry_out(table: Suite, out: Path, how: LaunchOptions, quiet: bool) -> None
     crew = crew_of(how, out)
     try:
         failures = suites.carry_out(
-            table, out, console, crew, how.keeping, how.members, how.force, how.device
+            table, out, console, crew, how.keeping, how.members, how.force, how.device, how.log
         )
     except Interrupted as asked:
         if asked.signal == signal.SIGINT:

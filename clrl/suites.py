@@ -44,6 +44,7 @@ from clrl.settings.origins import Origins, origins
 from clrl.settings.values import Place, counted, known_keys, mapping, parse_seeds, show, suggestion
 from clrl.storage import record
 from clrl.storage.checkpoint import Keeping
+from clrl.storage.logs import LOGS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -419,6 +420,7 @@ def carry_out(
     members: int | None = None,
     force: bool = False,
     device: str = "cpu",
+    log: tuple[str, ...] = (),
 ) -> list[Failure]:
     """Do what is left of a suite.
 
@@ -431,6 +433,7 @@ def carry_out(
         members: how many seeds a population has at most; None leaves it to the workers.
         force: see `clrl.launch.plan.remaining`.
         device: what learners compute on.
+        log: where measurements go besides; see `clrl.storage.logs`.
 
     Returns:
         What went wrong.
@@ -450,7 +453,9 @@ def carry_out(
         return []
     workers = None if crew.elastic else crew.size
     crew.size = min(crew.size, len(share_out(left, workers, members)))
-    with Supervisor(crew, keeping) as supervisor:
+    for name in log:
+        LOGS.find(name, "--log").load()
+    with Supervisor(crew, keeping, log) as supervisor:
         remarks = supervisor.check(left)
         begun = sum(len(job.folders) for job in left if job.resumes)
         work = f"{runs} of {counted(total, 'run')} to do in {out}, workers: {crew.size}"

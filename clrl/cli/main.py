@@ -344,7 +344,15 @@ def _carry_out(table: Suite, out: Path, how: LaunchOptions) -> int:
         return _show_plan(table, out, crew, how)
     try:
         failures = suites.carry_out(
-            table, out, Console(stderr=True), crew, how.keeping, how.members, how.force, how.device
+            table,
+            out,
+            Console(stderr=True),
+            crew,
+            how.keeping,
+            how.members,
+            how.force,
+            how.device,
+            how.log,
         )
     except Interrupted as asked:
         complain(

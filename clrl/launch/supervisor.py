@@ -86,10 +86,12 @@ class Supervisor:
     Args:
         crew: the workers.
         keeping: when checkpoints are written.
+        log: where measurements go besides; see `clrl.storage.logs`.
     """
 
     crew: Crew[Any]
     keeping: Keeping = Keeping()
+    log: tuple[str, ...] = ()
     _idle: list[Worker] = field(default_factory=list)
     _busy: dict[Worker, _Attempts] = field(default_factory=dict)
     _handlers: dict[int, Any] = field(default_factory=dict)
@@ -230,7 +232,7 @@ class Supervisor:
         worker = self._idle.pop() if self._idle else self.crew.start()
         self._busy[worker] = attempts
         job = attempts.job
-        terms = Terms(job.folders, self.keeping, attempts.resumes, job.device)
+        terms = Terms(job.folders, self.keeping, attempts.resumes, job.device, self.log)
         worker.send(("train", to_dict(job.config), terms))
 
     def _begin(self, attempts: _Attempts, progress: Progress) -> bool:
