@@ -19,7 +19,15 @@ from clrl.storage.record import Recorder, Row
 
 LOGS = Table(
     "log",
-    [Entry("csv", "metrics.csv in the run's folder: step, metric, value", f"{__name__}:CSV")],
+    [
+        Entry("csv", "metrics.csv in the run's folder: step, metric, value", f"{__name__}:CSV"),
+        Entry(
+            "wandb",
+            "Weights & Biases; needs the extra wandb",
+            "clrl.storage.trackers:WandB",
+        ),
+        Entry("mlflow", "MLflow; needs the extra mlflow", "clrl.storage.trackers:MLflow"),
+    ],
     group="clrl.logs",
 )
 

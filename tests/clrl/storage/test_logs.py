@@ -14,7 +14,7 @@ from clrl.cli.main import main
 from clrl.errors import RunsFailed
 from clrl.storage import record
 from clrl.storage.checkpoint import Keeping
-from clrl.storage.logs import CSV, LOGS, Told
+from clrl.storage.logs import CSV, Told
 from clrl.storage.record import Row
 
 
@@ -64,13 +64,6 @@ def test_csv_begins_with_what_was_recorded_before(tmp_path: Path) -> None:
     log.write(2, {"a": 0.25})
     log.close()
     assert values_of(tmp_path) == [(1, "a", 0.5), (2, "a", 0.25)]
-
-
-def test_every_log_of_the_table_is_made_and_closed(tmp_path: Path) -> None:
-    for entry in LOGS:
-        log = entry.load()(tmp_path, [])
-        log.write(1, {"a": 1.0})
-        log.close()
 
 
 def test_a_run_that_goes_on_tells_its_log_all_of_it(tmp_path: Path) -> None:
