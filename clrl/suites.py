@@ -247,7 +247,7 @@ def chosen(suite: Suite, learners: Sequence[str] = (), benchmarks: Sequence[str]
         label: config
         for label, config in suite.learners.items()
         if (not learners or {label, suite.sweeps.get(label)} & {*learners})
-        and only.get(label, places)
+        and (label not in only or only[label])
     }
     if not kept:
         raise UsageError(

@@ -94,6 +94,10 @@ def distribution_key(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+ELSEWHERE = ("ray", "slurm", "wandb", "mlflow")
+"""Extras that are not installed for the tests."""
+
+
 def named(requirements: list[str]) -> set[str]:
     return {distribution_key(re.split(r"[^\w.-]", one)[0]) for one in requirements}
 
@@ -164,7 +168,7 @@ def test_every_import_is_a_declared_dependency_and_the_reverse() -> None:
     providers = importlib.metadata.packages_distributions()
     names = {name.split(".")[0] for module in SOURCES for name in imports_of(module)}
     optional = PROJECT["project"]["optional-dependencies"]
-    elsewhere = named(optional["ray"]) | named(optional["slurm"])  # not installed for the tests
+    elsewhere = named([one for key in ELSEWHERE for one in optional[key]])
     outside = names - set(sys.stdlib_module_names) - {"clrl"} - elsewhere
     unknown = sorted(outside - providers.keys())
     assert not unknown, f"imported and not installed: {unknown}"

@@ -179,8 +179,8 @@ def _spec(argv: Sequence[str]) -> type:
     rule = {"name": chosen["optimizer"]} if "optimizer" in chosen else {}
     if "optimizer.base" in chosen:
         rule["base"] = chosen["optimizer.base"]
-    names = {key: chosen[key] for key in ("benchmark", "agent") if key in chosen}
-    names, defaults = defaults_for({**names, "optimizer": rule or None}, Place())
+    said = {key: chosen.get(key) for key in ("benchmark", "agent")}
+    names, defaults = defaults_for({**said, "optimizer": rule or None}, Place())
     parts: list[tuple[str, type, str]] = []
     for kind, table in (("benchmark", BENCHMARKS), ("agent", AGENTS), ("network", NETWORKS)):
         name = names.get(kind) or chosen.get(kind) or str(defaults.name(kind))

@@ -315,12 +315,12 @@ class Table:
         headings = ("seeds", "100%", "last window", rate_text(self._work.rate), "left")
         taken = sum(max(map(len, column)) + 2 for column in zip(headings, *cells, strict=True))
         labels = apart([row.label for row in kept], self._console.width - taken - bar - 2)
-        for row, label, (seeds, *rest) in zip(kept, labels, cells, strict=True):
+        for row, label, of_row in zip(kept, labels, cells, strict=True):
             drawn.add_row(
                 Text(label, no_wrap=True, overflow="ellipsis"),
-                seeds,
+                of_row[0],
                 ProgressBar(row.size, row.done, width=bar),
-                *rest,
+                *of_row[1:],
                 style="dim" if row.state == "waiting" else "",
             )
         hidden = [row for row in found if row not in kept]

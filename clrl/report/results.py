@@ -118,13 +118,14 @@ def side_by_side(parts: Sequence[tuple[Path, Located]]) -> Located:
     folders: dict[Key, Path | None] = {}
     problems = []
     for name, (_, located) in zip(names, parts, strict=True):
-        benchmarks, learners = (
-            {label: f"{name}:{label}" if several(label) else label for label in labels}
-            for labels, several in (
-                ({key[0] for key in located.folders}, lambda one: len(settings[one]) > 1),
-                ({key[1] for key in located.folders}, lambda one: len(holders[one]) > 1),
-            )
-        )
+        benchmarks = {
+            label: f"{name}:{label}" if len(settings[label]) > 1 else label
+            for label in {key[0] for key in located.folders}
+        }
+        learners = {
+            label: f"{name}:{label}" if len(holders[label]) > 1 else label
+            for label in {key[1] for key in located.folders}
+        }
         for kind, labels in (("benchmarks", benchmarks), ("learners", learners)):
             for label, entry in _part(located.suite, kind).items():
                 if label in labels:
