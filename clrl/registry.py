@@ -106,6 +106,10 @@ class Table:
         yield from self._built_in.values()
         yield from self._installed().values()
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is an entry of exactly this name."""
+        return name in self._built_in or name in self._installed()
+
     def _installed(self) -> dict[str, Entry]:
         if not self.group:
             return {}
@@ -124,7 +128,8 @@ class Table:
         """Look a name up.
 
         Args:
-            name: a built-in name, a plug-in's name, or ``package.module:Name``.
+            name: a built-in name, a plug-in's name, or ``package.module:Name``. Built-in names
+                may be written in capitals, and with underscores.
             where: prefix for the error message, such as ``"suite.yaml: learners.a"``.
 
         Raises:
@@ -132,15 +137,19 @@ class Table:
         """
         if name in self._built_in:
             return self._built_in[name]
+        alike = [own for own in self._built_in if _spelling(own) == _spelling(name)]
+        if alike:
+            return self._built_in[alike[0]]
         if ":" in name:
             check_trusted(name, where)
             return Entry(name=name, summary="plug-in", target=name, source="plug-in")
         installed = self._installed()
         if name in installed:
             return installed[name]
-        known = [*self._built_in, *installed]
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+        known = {_spelling(own): own for own in (*self._built_in, *installed)}
+        near = difflib.get_close_matches(_spelling(name), known, n=1, cutoff=0.5)
+        rest = f"expected one of {', '.join(known.values())}"
+        hint = f"did you mean {known[near[0]]!r}?" if near else rest
         prefix = f"{where}: " if where else ""
         raise UsageError(f"{prefix}unknown {self.kind} {name!r}; {hint}")
 
@@ -157,6 +166,11 @@ def importable(cls: type) -> str:
             f"it, got one of {cls.__module__}"
         )
     return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _spelling(name: str) -> str:
+    """What names have in common that differ in capitals and underscores alone."""
+    return name.casefold().replace("_", "-")
 
 
 def import_target(target: str, name: str) -> Any:
@@ -196,12 +210,17 @@ def options_type_of(target: Callable[..., Any]) -> type:
 _PLAIN = (bool, int, float, str)
 
 
+class Untyped:
+    """The type of an option whose signature names none and whose default, None, tells none."""
+
+
 def options_from_signature(target: Callable[..., Any], skip: int = 1) -> type:
     """Describe a callable's keyword options as a frozen dataclass.
 
     The first parameter (the parameters of an optimizer, the seed of a stream) is
     skipped, and so is every parameter whose type is neither written down nor to be read
-    off its default: such options can be set in code only.
+    off its default: such options can be set in code only. Where the default is None, the type is
+    `Untyped`, so that who sets it is told. A whole number as a default allows any number.
 
     Args:
         target: a class or function, for instance a ``torch.optim.Optimizer`` subclass.
@@ -243,6 +262,13 @@ def _plain_type(hint: Any, default: Any) -> Any:
         return typing.Union[tuple(arms)]  # noqa: UP007 - built from values
     if hint in _PLAIN or origin in (tuple, typing.Literal, typing.Annotated):
         return hint
+    if hint is None and default is None:
+        return Untyped
+    if hint is None and isinstance(default, tuple) and default:
+        items = [_plain_type(None, item) for item in default]
+        return tuple[tuple(items)] if all(items) and Untyped not in items else None  # type: ignore[misc]
+    if hint is None and type(default) is int:
+        return int | float
     if hint is None and isinstance(default, _PLAIN):
         return type(default)
     return None

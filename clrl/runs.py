@@ -41,6 +41,7 @@ def run(
     steps: float | None = None,
     log_every: float | None = None,
     chunk_size: int | None = None,
+    metrics: Sequence[str] = (),
     seeds: Seeds = 0,
     out: str | Path | None = None,
     quiet: bool = False,
@@ -62,6 +63,7 @@ def run(
         steps: examples, or steps of a control task, that each learner sees.
         log_every: steps between two points of a curve.
         chunk_size: members stepped together; changes the speed, never the results.
+        metrics: functions of your own to measure besides, as ``package.module:function``.
         seeds: one run each.
         out: the folder for results; ``runs/BENCHMARK`` unless given.
         quiet: say nothing of the progress, which goes to standard error otherwise.
@@ -80,7 +82,7 @@ def run(
     from clrl import suites
     from clrl.benchmarks import as_choice
     from clrl.envs import Benchmark
-    from clrl.settings.config import resolve
+    from clrl.tuned import resolve_run
 
     given = {
         "benchmark": benchmark,
@@ -93,12 +95,13 @@ def run(
         "steps": steps,
         "log_every": log_every,
         "chunk_size": chunk_size,
+        "metrics": metrics,
     }
     options = _launch_options(how)
     if isinstance(benchmark, Benchmark):
         given["benchmark"] = as_choice(benchmark)
     raw = {key: _plain(value) for key, value in given.items() if value is not None}
-    table = suites.single(resolve(raw, Place()), _seeds(seeds))
+    table = suites.single(resolve_run(raw, Place()), _seeds(seeds))
     label = next(iter(table.benchmarks))
     folder = Path(out) if out is not None else Path("runs", label)
     _carry_out(table, folder, options, quiet)
@@ -175,7 +178,7 @@ def _carry_out(table: Suite, out: Path, how: LaunchOptions, quiet: bool) -> None
     crew = crew_of(how, out)
     try:
         failures = suites.carry_out(
-            table, out, console, crew, how.keeping, how.members, how.force, how.device
+            table, out, console, crew, how.keeping, how.members, how.force, how.device, how.log
         )
     except Interrupted as asked:
         if asked.signal == signal.SIGINT:

@@ -25,27 +25,34 @@ from clrl.settings.config import (
     SETTINGS,
     Choice,
     RunConfig,
+    agent_of,
     check_settings,
     choice_to_dict,
     choose,
+    of_id,
     resolve,
     short_name,
+    split_choice,
     to_dict,
+    update_rules,
 )
-from clrl.settings.suite_files import read
-from clrl.settings.values import Place, known_keys, mapping, parse_seeds, show, suggestion
+from clrl.settings.defaults import Defaults, Layer, of_agent, with_name
+from clrl.settings.origins import Origins, origins
+from clrl.settings.suite_files import extended, read, text_of
+from clrl.settings.values import Place, counted, known_keys, mapping, parse_seeds, show, suggestion
 from clrl.storage import record
 from clrl.storage.checkpoint import Keeping
+from clrl.storage.logs import LOGS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-_TEXTS = ("description", "source", "duration")
 _SHARED = ("agent", "network", *SETTINGS)
 _LEARNER = ("optimizer", "addons", "penalties", "consolidation", "network", "agent")
 _OF_LEARNER = (*_LEARNER, "benchmarks", "sweep", "scratch_of")
-_KEYS = (*_TEXTS, "benchmark", "benchmarks", *_SHARED, "seeds", "learners")
+_KEYS = (*TEXTS, "extends", "benchmark", "benchmarks", *_SHARED, "seeds", "learners")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]{0,99}")
+_FORM = "expected letters, digits and any of . _ + = , - (the first a letter or digit)"
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class Suite:
         only: learner's label to the labels of the benchmarks that it is for; all unless there.
         sweeps: learner's label to the name of the sweep that it is one setting of.
         scratch_of: label of a scratch reference to the label of the learner that it is for.
+        origins: learner's label to its settings, each with where it came from.
     """
 
     name: str
@@ -71,6 +79,7 @@ class Suite:
     only: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sweeps: dict[str, str] = field(default_factory=dict)
     scratch_of: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, Origins] = field(default_factory=dict, compare=False, repr=False)
 
     def populations(self, out: Path, device: str = "cpu") -> list[Job]:
         """Every benchmark with every learner, as jobs that write below ``out``."""
@@ -95,7 +104,7 @@ class Suite:
             "benchmarks": {
                 label: choice_to_dict(choice) for label, choice in self.benchmarks.items()
             },
-            **{name: first[name] for name in SETTINGS},
+            **{name: first[name] for name in SETTINGS if name in first},
             "seeds": list(self.seeds),
             "learners": {
                 label: {key: learner[key] for key in _LEARNER} | self._more(label)
@@ -118,16 +127,67 @@ class Suite:
         """A line that says what the suite becomes: learners, sweeps, runs."""
         populations = self.populations(Path())
         runs = len(populations) * len(self.seeds)
-        parts = [f"{len(self.learners)} learners"]
+        parts = [counted(len(self.learners), "learner")]
         for name in dict.fromkeys(self.sweeps.values()):
             settings = sum(own == name for own in self.sweeps.values())
-            parts.append(f"{settings} settings in the sweep {name}")
+            parts.append(f"{counted(settings, 'setting')} in the sweep {name}")
         if self.scratch_of:
-            parts.append(f"{len(self.scratch_of)} scratch references")
+            parts.append(counted(len(self.scratch_of), "scratch reference"))
         return (
-            f"{self.name}: {runs} runs, {len(self.seeds)} seeds of {len(populations)} "
-            f"pairs of benchmark and learner ({', '.join(parts)})"
+            f"{self.name}: {counted(runs, 'run')}, {counted(len(self.seeds), 'seed')} of "
+            f"{counted(len(populations), 'pair')} of benchmark and learner ({', '.join(parts)})"
         )
+
+
+def chosen(suite: Suite, learners: Sequence[str] = (), benchmarks: Sequence[str] = ()) -> Suite:
+    """A part of a suite.
+
+    Args:
+        suite: the whole.
+        learners: labels, or names of sweeps for all of their settings; all unless given.
+        benchmarks: labels; all unless given.
+
+    Raises:
+        UsageError: an unknown label, or nothing is left.
+    """
+    known = [*suite.learners, *dict.fromkeys(suite.sweeps.values())]
+    for key, given, labels in (
+        ("learners", learners, known),
+        ("benchmarks", benchmarks, [*suite.benchmarks]),
+    ):
+        for label in given:
+            if label not in labels:
+                raise UsageError(
+                    f"--{key}: {suite.name} has no {label!r}; {suggestion(label, labels)}"
+                )
+    places = {
+        label: choice
+        for label, choice in suite.benchmarks.items()
+        if not benchmarks or label in benchmarks
+    }
+    only = {
+        label: tuple(one for one in labels if one in places) for label, labels in suite.only.items()
+    }
+    kept = {
+        label: config
+        for label, config in suite.learners.items()
+        if (not learners or {label, suite.sweeps.get(label)} & {*learners})
+        and (label not in only or only[label])
+    }
+    if not kept:
+        raise UsageError(
+            f"--learners: none of {', '.join(learners) or 'them'} is for {', '.join(places)}"
+        )
+    return replace(
+        suite,
+        benchmarks=places,
+        learners=kept,
+        only={label: labels for label, labels in only.items() if label in kept},
+        sweeps={label: name for label, name in suite.sweeps.items() if label in kept},
+        scratch_of={
+            label: of for label, of in suite.scratch_of.items() if label in kept and of in kept
+        },
+    )
 
 
 def load(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:
@@ -135,7 +195,7 @@ def load(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:
 
     Args:
         name: a suite that comes with the package, or a file.
-        overrides: values from the command line for ``seeds`` and ``steps``.
+        overrides: values from the command line for ``seeds``, ``steps`` and ``metrics``.
 
     Raises:
         UsageError: anything wrong in it.
@@ -174,17 +234,18 @@ def from_mapping(
         raw: the suite file's content.
         place: where it was written.
         name: what the suite is called.
-        overrides: values from the command line for ``seeds`` and ``steps``.
+        overrides: values from the command line for ``seeds``, ``steps`` and ``metrics``.
 
     Raises:
         UsageError: anything wrong in it.
     """
     known_keys(raw, _KEYS, place)
+    raw = extended(raw, place)
+    known_keys(raw, _KEYS, place)
     overrides = overrides or {}
-    texts = {key: _text(raw[key], place.at(key)) for key in _TEXTS if key in raw}
-    shared = resolve({key: raw[key] for key in SETTINGS if key in raw}, place)
-    if "steps" in overrides:
-        shared = replace(shared, **check_settings({"steps": overrides["steps"]}, Place()))
+    texts = {key: text_of(raw[key], place.at(key)) for key in TEXTS if key in raw}
+    shared = check_settings(raw, place)
+    shared |= check_settings(overrides, Place())
     if "seeds" in overrides:
         seeds = parse_seeds(overrides["seeds"], Place().at("seeds"))
     else:
@@ -200,6 +261,7 @@ def from_mapping(
         {label: entry.only for label, entry in entries.items() if entry.only},
         {label: entry.sweep for label, entry in entries.items() if entry.sweep},
         {label: entry.scratch_of for label, entry in entries.items() if entry.scratch_of},
+        {label: entry.origins for label, entry in entries.items()},
     )
 
 
@@ -240,59 +302,37 @@ def with_scratch(suite: Suite) -> Suite:
     return replace(suite, learners=learners, only=only, scratch_of=scratch_of)
 
 
-def with_learners(suite: Suite, labels: Sequence[str]) -> Suite:
-    """A suite with some of its learners, in the suite's order.
-
-    Args:
-        suite: the whole.
-        labels: of learners, or of sweeps for all their settings. Scratch references come with
-            the learners that they are for.
-
-    Raises:
-        UsageError: there is no such learner.
-    """
-    known = [*suite.learners, *dict.fromkeys(suite.sweeps.values())]
-    for label in labels:
-        if label not in known:
-            near = suggestion(label, known)
-            raise UsageError(f"--learners: unknown learner {label!r}; {near}")
-    kept = {
-        label: config
-        for label, config in suite.learners.items()
-        if {label, suite.sweeps.get(label), suite.scratch_of.get(label)} & set(labels)
-    }
-
-    def of_kept(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {label: value for label, value in values.items() if label in kept}
-
-    return replace(
-        suite,
-        learners=kept,
-        only=of_kept(suite.only),
-        sweeps=of_kept(suite.sweeps),
-        scratch_of={label: of for label, of in of_kept(suite.scratch_of).items() if of in kept},
-    )
-
-
-def single(config: RunConfig, seeds: Any) -> Suite:
+def single(
+    config: RunConfig,
+    seeds: Any,
+    label: str | None = None,
+    settings: Mapping[str, RunConfig] | None = None,
+) -> Suite:
     """One learner on one benchmark as a suite, labelled by the names of what was chosen.
 
     Args:
         config: the configuration of every run.
         seeds: as `clrl.settings.values.parse_seeds` takes them.
+        label: of the learner, in place of those names.
+        settings: of a sweep: what each adds to the label, and its configuration.
 
     Raises:
-        UsageError: the seeds cannot be read.
+        UsageError: the seeds cannot be read, or the label names no folder.
     """
     rules = [config.optimizer, *config.addons, *config.penalties, *config.consolidation]
-    learner = "+".join(safe_label(choice.name) for choice in rules)
-    benchmark = safe_label(config.benchmark.name)
+    learner = label or "+".join(safe_label(choice.name) for choice in rules)
+    learners = {learner + more: one for more, one in (settings or {"": config}).items()}
+    for full in learners:
+        if not _LABEL.fullmatch(full):
+            raise Place().at("label").error(f"{_FORM}, got {show(full)}")
+    benchmark = benchmark_label(config.benchmark)
     return Suite(
         name=benchmark,
         texts={},
         benchmarks={benchmark: config.benchmark},
-        learners={learner: config},
+        learners=learners,
         seeds=parse_seeds(seeds, Place().at("seeds")),
+        sweeps={full: learner for full in learners if full != learner},
     )
 
 
@@ -305,6 +345,7 @@ def carry_out(
     members: int | None = None,
     force: bool = False,
     device: str = "cpu",
+    log: tuple[str, ...] = (),
 ) -> list[Failure]:
     """Do what is left of a suite.
 
@@ -317,6 +358,7 @@ def carry_out(
         members: how many seeds a population has at most; None leaves it to the workers.
         force: see `clrl.launch.plan.remaining`.
         device: what learners compute on.
+        log: where measurements go besides; see `clrl.storage.logs`.
 
     Returns:
         What went wrong.
@@ -336,10 +378,12 @@ def carry_out(
         return []
     workers = None if crew.elastic else crew.size
     crew.size = min(crew.size, len(share_out(left, workers, members)))
-    with Supervisor(crew, keeping) as supervisor:
+    for name in log:
+        LOGS.find(name, "--log").load()
+    with Supervisor(crew, keeping, log) as supervisor:
         remarks = supervisor.check(left)
         begun = sum(len(job.folders) for job in left if job.resumes)
-        work = f"{runs} of {total} runs to do in {out}, workers: {crew.size}"
+        work = f"{runs} of {counted(total, 'run')} to do in {out}, workers: {crew.size}"
         further = f", {begun} of them from a checkpoint" if begun else ""
         for line in (f"{suite.name}: {work}{further}", *remarks):
             say(line)
@@ -388,26 +432,23 @@ def plan(
     return [(job, job.size / rate / 3600) for job, rate in zip(jobs, rates, strict=True)]
 
 
-def _text(raw: Any, place: Place) -> str:
-    if not isinstance(raw, str):
-        raise place.error(f"expected text, got {show(raw)}")
-    return raw.strip()
-
-
 def _benchmarks(raw: Mapping[str, Any], place: Place) -> dict[str, Choice]:
     at = place.at("benchmarks")
     if "benchmark" in raw and "benchmarks" in raw:
         raise at.error("expected either benchmark or benchmarks, got both")
     if "benchmark" in raw:
         choice = _benchmark(raw["benchmark"], place.at("benchmark"))
-        return {safe_label(choice.name): choice}
-    return {label: _benchmark(entry, here) for label, entry, here in _labelled(raw, at)}
+        return {benchmark_label(choice): choice}
+    return {label: _benchmark(entry, here, label) for label, entry, here in _labelled(raw, at)}
 
 
-def _benchmark(raw: Any, place: Place) -> Choice:
+def _benchmark(raw: Any, place: Place, label: str = "") -> Choice:
+    known = label in BENCHMARKS or of_id(label)[0] != label
+    raw = with_name(raw, label if known else None)
     if raw is None:
         raise place.error("expected a benchmark, got nothing")
-    return choose(BENCHMARKS, raw, place)
+    split_choice(raw, place)  # in a suite there is none that is taken where none is named
+    return choose(BENCHMARKS, raw, place, Defaults())
 
 
 @dataclass(frozen=True)
@@ -416,40 +457,63 @@ class _Entry:
     only: tuple[str, ...]
     sweep: str
     scratch_of: str
+    origins: Origins
 
 
 def _entries(
-    raw: Mapping[str, Any], shared: RunConfig, benchmarks: Mapping[str, Choice], place: Place
+    raw: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    benchmarks: Mapping[str, Choice],
+    place: Place,
 ) -> dict[str, _Entry]:
     """The learners, sweeps spread out."""
     parts = {key: (raw[key], place.at(key)) for key in ("network", "agent") if key in raw}
-    for _, choices in sweep.settings(parts):  # also where no learner takes them over
-        resolve(choices, place)
+    for _ in _settings(parts, next(iter(benchmarks.values())), place):
+        pass  # what no learner takes over is checked, too
     entries: dict[str, _Entry] = {}
     for label, entry, at in _labelled(raw, place.at("learners")):
+        entry = {} if entry is None and label in update_rules() else entry
         known_keys(mapping(entry, at), _OF_LEARNER, at)
-        if entry.get("optimizer") is None:
+        rule = with_name(entry.get("optimizer"), label if label in update_rules() else None)
+        if rule is None:
             raise at.at("optimizer").error("expected an optimizer, got nothing")
+        only = _only(entry, benchmarks, at)
         given = parts | {key: (entry[key], at.at(key)) for key in _LEARNER if key in entry}
+        given["optimizer"] = (rule, at.at("optimizer"))
         own = {key: given[key] for key in _LEARNER if key in given}
-        for values, choices in sweep.settings(own):
-            found = resolve(choices, at)
+        first = benchmarks[only[0]] if only else next(iter(benchmarks.values()))
+        for values, found, origin in _settings(own, first, at):
             full = label + sweep.label(values)
             if full in entries:
                 raise at.error(f"the label {full!r} is there twice")
             if not _LABEL.fullmatch(full):
                 raise at.error(f"the label {full!r} of a setting is longer than 100 characters")
             entries[full] = _Entry(
-                replace(shared, **{key: getattr(found, key) for key in _LEARNER}),
-                _only(entry, benchmarks, at),
+                replace(found, **shared),
+                only,
                 _label_in(entry, "sweep", at) or (label if values else ""),
                 _label_in(entry, "scratch_of", at),
+                origin | {key: (value, place.source) for key, value in shared.items()},
             )
     for label, one in entries.items():
         if one.scratch_of and one.scratch_of not in entries:
             at = place.at("learners", label, "scratch_of")
             raise at.error(f"expected a learner's label; {suggestion(one.scratch_of, [*entries])}")
     return entries
+
+
+def _settings(
+    parts: Mapping[str, sweep.Part], benchmark: Choice, place: Place
+) -> Iterator[tuple[dict[str, Any], RunConfig, Origins]]:
+    """All settings that a learner stands for, each complete; its agent follows the benchmark."""
+    agent, at = parts.get("agent", (None, place.at("agent")))
+    name = agent_of(agent, benchmark.name, at)
+    defaults = Defaults(Layer("", {"agent": name}), of_agent(name))
+    for values, choices in sweep.settings(parts, defaults):
+        found = resolve(
+            {**choices, "agent": with_name(choices.get("agent"), name)}, place, defaults
+        )
+        yield values, found, origins(found, choices, defaults, place.source)
 
 
 def _label_in(entry: Mapping[str, Any], key: str, place: Place) -> str:
@@ -479,11 +543,14 @@ def _labelled(raw: Mapping[str, Any], place: Place) -> Iterator[tuple[str, Any, 
         raise place.error("expected at least one entry, got none")
     for label, entry in entries.items():
         if not _LABEL.fullmatch(label):
-            raise place.at(label).error(
-                "a label names a folder: expected letters, digits and any of . _ + = , - "
-                "(the first a letter or digit)"
-            )
+            raise place.at(label).error(f"a label names a folder: {_FORM}")
         yield label, entry, place.at(label)
+
+
+def benchmark_label(benchmark: Choice) -> str:
+    """A label for a benchmark that has none: its name; of an environment as it is, its id."""
+    stationary = benchmark.name == "gymnasium"
+    return safe_label(benchmark.options.id if stationary else benchmark.name)
 
 
 def safe_label(name: str) -> str:

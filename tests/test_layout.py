@@ -30,15 +30,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys([*LEAVES, *THREE, "configs", "storage"], set()),
     "": {"report", "runs", "training"},  # the Python interface; loaded when it is used
     **dict.fromkeys(["networks", "optim"], {"agents"}),  # faces
-    "settings": {"agents", "envs"},
+    "settings": {*THREE},
     "training": TRAINING,
     "launch": LAUNCH,
     "suites": {*LAUNCH, "configs", "launch"},
-    "runs": {*LAUNCH, "launch", "report", "suites"},
+    "tuned": {*LAUNCH, "launch", "suites"},
+    "runs": {*LAUNCH, "launch", "report", "suites", "tuned"},
     "report": {"metrics", "settings", "storage"},
     "bench": {*LAUNCH, "launch"},
     "testing": LAUNCH,  # and nothing imports it
-    "cli": {*LAUNCH, "bench", "launch", "report", "suites"},
+    "cli": {*LAUNCH, "bench", "launch", "report", "suites", "tuned"},
     "__main__": {"cli"},
 }
 
@@ -91,6 +92,10 @@ def imports_of(module: str) -> set[str]:
 
 def distribution_key(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+ELSEWHERE = ("ray", "slurm", "wandb", "mlflow")
+"""Extras that are not installed for the tests."""
 
 
 def named(requirements: list[str]) -> set[str]:
@@ -163,7 +168,7 @@ def test_every_import_is_a_declared_dependency_and_the_reverse() -> None:
     providers = importlib.metadata.packages_distributions()
     names = {name.split(".")[0] for module in SOURCES for name in imports_of(module)}
     optional = PROJECT["project"]["optional-dependencies"]
-    elsewhere = named(optional["ray"]) | named(optional["slurm"])  # not installed for the tests
+    elsewhere = named([one for key in ELSEWHERE for one in optional[key]])
     outside = names - set(sys.stdlib_module_names) - {"clrl"} - elsewhere
     unknown = sorted(outside - providers.keys())
     assert not unknown, f"imported and not installed: {unknown}"

@@ -24,6 +24,23 @@ class SGDOptions:
 
 
 @dataclass(frozen=True)
+class RMSpropOptions:
+    """Options of ``torch.optim.RMSprop``.
+
+    Attributes:
+        lr: step size.
+        alpha: decay rate of the running average of g squared.
+        eps: added to the root of that average.
+        weight_decay: coupled L2: the gradient gains ``weight_decay * w``.
+    """
+
+    lr: NonNegativeFloat = 1e-2
+    alpha: Decay = 0.99
+    eps: NonNegativeFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.0
+
+
+@dataclass(frozen=True)
 class AdamOptions:
     """Options of ``torch.optim.Adam``.
 

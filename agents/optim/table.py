@@ -15,6 +15,12 @@ OPTIMIZERS = Table(
             "torch.optim:SGD",
             _OPTIONS + "SGDOptions",
         ),
+        Entry(
+            "rmsprop",
+            "RMSprop (torch), coupled L2; what A2C is usually trained with",
+            "torch.optim:RMSprop",
+            _OPTIONS + "RMSpropOptions",
+        ),
         Entry("adam", "Adam (torch), coupled L2", "torch.optim:Adam", _OPTIONS + "AdamOptions"),
         Entry(
             "adamw",

@@ -40,7 +40,8 @@ def parse(spec: type, argv: Sequence[str], prog: str) -> dict[str, Any]:
         spec: a frozen dataclass. A field's metadata may hold ``metavar`` (what help
             shows for the value), ``positional`` (True) and, for a field that is itself a
             dataclass, ``prefix`` (the name in front of its options, the field's name
-            unless given). A boolean field with ``switch`` (True) takes no value.
+            unless given) and ``sweeps`` (True: several values of an option are as many settings).
+            A boolean field with ``switch`` (True) takes no value.
         argv: the arguments.
         prog: the command as help shows it.
 
@@ -77,8 +78,8 @@ def parse(spec: type, argv: Sequence[str], prog: str) -> dict[str, Any]:
     return given
 
 
-def _readable(spec: type) -> Any:
-    """The same dataclass for tyro: every value is text."""
+def _readable(spec: type, sweeps: bool = False) -> Any:
+    """The same dataclass for tyro: every value is text, or several where options may sweep."""
     hints = typing.get_type_hints(spec, include_extras=True)
     documented = attribute_help(spec)
     fields: list[tuple[str, Any, Any]] = []
@@ -86,7 +87,7 @@ def _readable(spec: type) -> Any:
         hint = hints[field.name]
         text = documented.get(field.name, "")
         if dataclasses.is_dataclass(hint):
-            inner = _readable(typing.cast(type, hint))
+            inner = _readable(typing.cast(type, hint), sweeps or bool(field.metadata.get("sweeps")))
             prefix = tyro.conf.arg(name=field.metadata.get("prefix", field.name))
             fields.append(
                 (
@@ -100,7 +101,7 @@ def _readable(spec: type) -> Any:
         default = _REQUIRED if required else field.default
         shown = "(required)" if required else None if default not in (None, ()) else ""
         described = tyro.conf.arg(help=text, help_behavior_hint=shown)
-        as_typed: Any = typing.Annotated[object, described, _reader(hint, field)]
+        as_typed: Any = typing.Annotated[object, described, _reader(hint, field, sweeps)]
         if field.metadata.get("switch"):
             as_typed = typing.Annotated[bool, tyro.conf.arg(help=text, help_behavior_hint="")]
         if field.metadata.get("positional"):
@@ -112,7 +113,9 @@ def _readable(spec: type) -> Any:
     return made
 
 
-def _reader(hint: Any, field: dataclasses.Field[Any]) -> PrimitiveConstructorSpec[Any]:
+def _reader(
+    hint: Any, field: dataclasses.Field[Any], sweeps: bool
+) -> PrimitiveConstructorSpec[Any]:
     metavar = field.metadata.get("metavar") or _metavar(hint)
     if _bare_origin(hint) is tuple:
         return PrimitiveConstructorSpec(
@@ -123,9 +126,9 @@ def _reader(hint: Any, field: dataclasses.Field[Any]) -> PrimitiveConstructorSpe
             str_from_instance=lambda value: [str(item) for item in value],
         )
     return PrimitiveConstructorSpec(
-        nargs=1,
+        nargs="*" if sweeps else 1,
         metavar=metavar,
-        instance_from_str=lambda texts: Given(texts[0]),
+        instance_from_str=lambda texts: Given(texts[0]) if len(texts) == 1 else [*texts],
         is_instance=lambda value: True,
         str_from_instance=lambda value: [_as_written(value)],
     )
@@ -203,10 +206,36 @@ def _refuse_unknown(spec: type, argv: Sequence[str]) -> None:
             continue
         flag = typed.replace("_", "-")
         if flag not in takes_value:
-            near = suggestion(typed, [*takes_value, "--help"])
-            raise UsageError(f"unknown option {typed}; {near}")
+            raise UsageError(f"unknown option {typed}; {_meant(flag, [*takes_value, '--help'])}")
         if takes_value[flag] and not equals and (following == "--" or _OPTION.match(following)):
             raise UsageError(f"{typed}: expected a value, got nothing")
+
+
+ELSEWHERE = {
+    "benchmark": ("env", "env-id", "environment", "task", "dataset", "stream"),
+    "agent": ("algo", "algorithm"),
+    "steps": ("total-timesteps", "timesteps", "n-timesteps", "total-steps", "num-steps"),
+    "seeds": ("seed",),
+    "optimizer.lr": ("learning-rate",),
+    "optimizer": ("optim", "optimiser"),
+    "out": ("output", "log-dir", "logdir", "log-folder", "output-dir"),
+    "benchmarks": ("envs",),
+    "device": ("gpu", "cuda"),
+    "learners": ("learner", "algos"),
+}
+"""Our options, and what other programs call them."""
+
+
+def _meant(flag: str, known: list[str]) -> str:
+    """What to type in place of an option that is not there."""
+    word = flag.removeprefix("--")
+    also = [f"--{ours}" for ours, theirs in ELSEWHERE.items() if word in theirs]
+    inner = [one for one in known if one.endswith(f".{word}")]
+    for found in (also, inner):
+        fitting = [one for one in found if one in known]
+        if fitting:
+            return f"did you mean {' or '.join(map(repr, fitting))}?"
+    return suggestion(flag, known)
 
 
 def _given(parsed: Any) -> dict[str, Any]:

@@ -80,18 +80,33 @@ class SuiteArguments(LaunchOptions):
     Attributes:
         suite: a suite's name (see clrl list suites) or a YAML file.
         out: the folder for results; runs/NAME unless given.
-        learners: labels of the learners to train; all of the suite's unless given.
         seeds: seeds in place of the suite's, such as 0-9 or 0,2,5-7.
-        steps: examples a learner in place of the suite's.
+        steps: of each learner, in place of the suite's.
+        learners: these alone; the name of a sweep stands for all its settings.
+        benchmarks: these alone.
+        metrics: functions of your own to measure besides, as package.module:function.
         with_scratch: add for each learner one that is made new with every task.
     """
 
     suite: str = field(kw_only=True, metadata={"positional": True, "metavar": "NAME|FILE"})
     out: str | None = field(default=None, metadata={"metavar": "DIR"})
-    learners: tuple[str, ...] = field(default=(), metadata={"metavar": "LABEL ..."})
     seeds: str | None = field(default=None, metadata={"metavar": "SEEDS"})
     steps: PositiveInt | None = field(default=None, metadata={"metavar": "WHOLE"})
+    learners: tuple[str, ...] = field(default=(), metadata={"metavar": "LABEL ..."})
+    benchmarks: tuple[str, ...] = field(default=(), metadata={"metavar": "LABEL ..."})
+    metrics: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME ..."})
     with_scratch: bool = field(default=False, metadata={"switch": True})
+
+
+@dataclass(frozen=True)
+class ShowArguments:
+    """Show what would be run, every setting of it, and where each comes from.
+
+    Attributes:
+        suite: a suite's name or a YAML file; or the word run, and after it options of clrl run.
+    """
+
+    suite: str = field(metadata={"positional": True, "metavar": "NAME|FILE|run"})
 
 
 @dataclass(frozen=True)
@@ -110,26 +125,28 @@ class ReportArguments:
     """Write a report about a suite's folder, finished or not: what came out, and how sure it is.
 
     Attributes:
-        folder: the suite's folder.
+        folder: the suite's folder; several, or a folder of such, are compared side by side.
         format: any of html, pdf, png (figures), csv, parquet (all numbers), json, latex (tables).
         out: where to; DIR/report unless given.
     """
 
-    folder: str = field(metadata={"positional": True, "metavar": "DIR"})
+    folder: tuple[str, ...] = field(metadata={"positional": True, "metavar": "DIR ..."})
     format: tuple[Format, ...] = field(default=("html",), metadata={"metavar": "FORMAT ..."})
     out: str | None = field(default=None, metadata={"metavar": "DIR"})
 
 
 @dataclass(frozen=True)
 class TensorBoardArguments:
-    """Show a folder's curves in TensorBoard, to this machine alone.
+    """Show curves in TensorBoard, to this machine alone.
 
     Attributes:
-        folder: the folder of a suite or a run.
+        folder: the folder of a suite or a run, or a folder of such; several go side by side.
         port: where TensorBoard listens.
     """
 
-    folder: str = field(default="runs", metadata={"positional": True, "metavar": "DIR"})
+    folder: tuple[str, ...] = field(
+        default=("runs",), metadata={"positional": True, "metavar": "DIR ..."}
+    )
     port: Annotated[int, Ge(1), Le(65535)] = field(default=6006, metadata={"metavar": "PORT"})
 
 
@@ -188,6 +205,7 @@ def complain(message: str) -> None:
 def _dispatch(words: list[str]) -> int:
     commands: dict[str, tuple[Callable[[list[str]], int], str]] = {
         "list": (list_command, "show what can be named"),
+        "show": (show_command, "show what would be run, and where each setting comes from"),
         "run": (run_command, "train one learner on one benchmark, over seeds"),
         "suite": (suite_command, "carry out a table of runs"),
         "resume": (resume_command, "do what is left in a folder"),
@@ -272,13 +290,32 @@ def _options(entry: Entry) -> str:
     return f" ({', '.join(shown)})" if shown else ""
 
 
+def show_command(argv: list[str]) -> int:
+    """``clrl show``."""
+    from clrl import suites
+    from clrl.cli import show
+    from clrl.cli.choices import read_run
+
+    if argv[:1] == ["run"]:
+        config, options = read_run(argv[1:])
+        table = suites.single(config, options.seeds, options.label, options.settings)
+        out = options.out or f"runs/{next(iter(table.benchmarks))}"
+        lines = show.lines_of_run(options.origins, table, out)
+    else:
+        chosen = _read(ShowArguments, argv, "show")
+        lines = show.lines_of_suite(suites.load(chosen.suite))
+    for line in lines:
+        print(line)
+    return 0
+
+
 def run_command(argv: list[str]) -> int:
     """``clrl run``."""
     from clrl import suites
     from clrl.cli.choices import read_run
 
     config, options = read_run(argv)
-    table = suites.single(config, options.seeds)
+    table = suites.single(config, options.seeds, options.label, options.settings)
     out = options.out or f"runs/{next(iter(table.benchmarks))}"
     return _carry_out(table, Path(out), options.how)
 
@@ -288,12 +325,15 @@ def suite_command(argv: list[str]) -> int:
     from clrl import suites
 
     options = _read(SuiteArguments, argv, "suite")
-    overrides = {"seeds": options.seeds, "steps": options.steps}
+    overrides = {
+        "seeds": options.seeds,
+        "steps": options.steps,
+        "metrics": list(options.metrics) or None,
+    }
     table = suites.load(
         options.suite, {key: value for key, value in overrides.items() if value is not None}
     )
-    if options.learners:
-        table = suites.with_learners(table, options.learners)
+    table = suites.chosen(table, options.learners, options.benchmarks)
     if options.with_scratch:
         table = suites.with_scratch(table)
     if table.sweeps or table.scratch_of:
@@ -324,10 +364,20 @@ def _carry_out(table: Suite, out: Path, how: LaunchOptions) -> int:
         return _show_plan(table, out, crew, how)
     try:
         failures = suites.carry_out(
-            table, out, Console(stderr=True), crew, how.keeping, how.members, how.force, how.device
+            table,
+            out,
+            Console(stderr=True),
+            crew,
+            how.keeping,
+            how.members,
+            how.force,
+            how.device,
+            how.log,
         )
     except Interrupted as asked:
-        complain(f"{asked}: preempted; the same command, or clrl resume {out}, goes on from there")
+        complain(
+            f"{asked}: {asked.how}; the same command, or clrl resume {out}, goes on from there"
+        )
         return 128 + asked.signal
     print_tables(out)
     for picture in write_pictures(out):
@@ -366,7 +416,8 @@ def report_command(argv: list[str]) -> int:
     from clrl.report.export import write
 
     out = None if options.out is None else Path(options.out)
-    for path in write(Path(options.folder), options.format, out):
+    first, *beside = map(Path, options.folder)
+    for path in write(first, options.format, out, beside):
         print(path)
     return 0
 
@@ -376,11 +427,12 @@ def tensorboard_command(argv: list[str]) -> int:
     from clrl.storage.record import EVENTS
 
     options = _read(TensorBoardArguments, argv, "tensorboard")
-    folder = Path(options.folder)
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: expected a folder with runs; there is no such folder")
-    if next(folder.rglob(EVENTS + "*"), None) is None:
-        raise UsageError(f"{folder}: expected a folder with runs; it holds no event files")
+    folders = list(map(Path, options.folder))
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: expected a folder with runs; there is no such folder")
+        if next(folder.rglob(EVENTS + "*"), None) is None:
+            raise UsageError(f"{folder}: expected a folder with runs; it holds no event files")
     try:
         socket.create_server(("127.0.0.1", options.port)).close()
     except OSError as error:
@@ -389,14 +441,14 @@ def tensorboard_command(argv: list[str]) -> int:
     from clrl.report import board
 
     try:
-        for remark in board.write(folder):
+        for remark in board.write(*folders):
             print(remark, file=sys.stderr)
     except OSError as error:
         print(f"no means over seeds: {error}", file=sys.stderr)
     address = f"http://127.0.0.1:{options.port}/"
     print(f"{address}?{board.QUERY}#timeseries   (Ctrl-C ends it)")
     print(f"means over seeds: {address}#custom_scalars   settings: {address}#hparams", flush=True)
-    command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(folder)]
+    command = [sys.executable, "-P", "-m", "tensorboard.main", *board.where(folders)]
     machine.become([*command, "--host", "127.0.0.1", "--port", str(options.port)])
 
 

@@ -43,6 +43,7 @@ class LaunchOptions:
         members: seeds that are trained together at most; follows from workers unless given.
         checkpoint_minutes: between two checkpoints; there is always one at the end.
         checkpoint_steps: steps of each learner between two checkpoints; any number unless given.
+        log: where measurements go as well: csv, wandb, mlflow, or package.module:Name.
         force: go on from a checkpoint although settings, versions or threads have changed.
         dry_run: show what would be done, and about how long it takes; write nothing.
         slurm: what a job of Slurm asks for.
@@ -55,6 +56,7 @@ class LaunchOptions:
     members: PositiveInt | None = field(default=None, metadata=_WHOLE)
     checkpoint_minutes: PositiveFloat = Keeping.minutes
     checkpoint_steps: PositiveInt | None = field(default=Keeping.steps, metadata=_WHOLE)
+    log: tuple[str, ...] = field(default=(), metadata={"metavar": "NAME ..."})
     force: bool = field(default=False, metadata={"switch": True})
     dry_run: bool = field(default=False, metadata={"switch": True})
     slurm: SlurmOptions = SlurmOptions()

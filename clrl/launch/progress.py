@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 INTERVAL = 10.0
 """Seconds between two plain lines."""
 
+_WIDE = 100  # columns of a terminal that has room for long bars
+_NAMED = 4  # learners whose performance a line tells
 _AROUND = 5  # lines of the terminal that the table's rows cannot have
 
 
@@ -291,24 +293,34 @@ class Table:
         from rich.progress_bar import ProgressBar
         from rich.text import Text
 
+        bar = 16 if self._console.width >= _WIDE else 6
         drawn = table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         drawn.add_column("learner")  # the only one to be cut in a narrow terminal
         drawn.add_column("seeds", justify="right", no_wrap=True)
-        drawn.add_column("", width=16)
+        drawn.add_column("", width=bar)
         for name in ("", "last window", "rate", "left"):
             drawn.add_column(name, justify="right", no_wrap=True)
         found = rows(self._work)
         kept = _fitting(found, self._console.height - _AROUND)
-        for row in kept:
-            runs = row.state == "running"
-            drawn.add_row(
-                Text(row.label, no_wrap=True, overflow="ellipsis"),
+        cells = [
+            (
                 str(row.seeds),
-                ProgressBar(row.size, row.done, width=16),
                 f"{row.done / row.size:.0%}",
                 online_text(row.online),
-                rate_text(row.rate) if runs else "",
-                duration(row.left) if runs else row.state,
+                rate_text(row.rate) if row.state == "running" else "",
+                duration(row.left) if row.state == "running" else row.state,
+            )
+            for row in kept
+        ]
+        headings = ("seeds", "100%", "last window", rate_text(self._work.rate), "left")
+        taken = sum(max(map(len, column)) + 2 for column in zip(headings, *cells, strict=True))
+        labels = apart([row.label for row in kept], self._console.width - taken - bar - 2)
+        for row, label, of_row in zip(kept, labels, cells, strict=True):
+            drawn.add_row(
+                Text(label, no_wrap=True, overflow="ellipsis"),
+                of_row[0],
+                ProgressBar(row.size, row.done, width=bar),
+                *of_row[1:],
                 style="dim" if row.state == "waiting" else "",
             )
         hidden = [row for row in found if row not in kept]
@@ -320,7 +332,7 @@ class Table:
         drawn.add_row(
             "all",
             str(sum(row.seeds for row in found)),
-            ProgressBar(work.total, work.done, width=16),
+            ProgressBar(work.total, work.done, width=bar),
             f"{work.done / work.total:.0%}",
             "",
             rate_text(work.rate),
@@ -339,6 +351,30 @@ def _fitting(found: Sequence[Row], room: int) -> list[Row]:
     )
     kept = set(ranked[: max(room, 1)])
     return [row for i, row in enumerate(found) if i in kept]
+
+
+def apart(labels: Sequence[str], width: int) -> list[str]:
+    """Labels cut to a width, if need be, so that no two look the same.
+
+    What goes first is the end of the benchmark's name, then the middle of the rest.
+    """
+    width = max(width, 8)
+    cut = [_cut(label, width) for label in labels]
+    if len(set(cut)) == len(set(labels)):
+        return cut
+    return [f"{i}…{label[len(str(i)) + 1 - width :]}" for i, label in enumerate(labels, 1)]
+
+
+def _cut(label: str, width: int) -> str:
+    if len(label) <= width:
+        return label
+    benchmark, slash, learner = label.partition("/")
+    room = width - len(learner) - 2
+    if slash and room > 0:
+        return f"{benchmark[:room]}…/{learner}"
+    rest = learner or label
+    tail = (width - 1) * 2 // 3
+    return rest if len(rest) <= width else f"{rest[: width - 1 - tail]}…{rest[-tail:]}"
 
 
 class Lines:
@@ -378,19 +414,26 @@ class Lines:
         if now - self._said < INTERVAL:
             return
         self._said = now
-        for course in self._work.running:
-            performs = f", {online_text(course.online)}" if course.online else ""
-            self._say(
-                f"{_name(course.job)}: {course.done:,}/{course.job.size:,} examples{performs}"
-            )
         work = self._work
+        performing = [
+            f"{row.label} {online_text(row.online)}"
+            for row in rows(work)
+            if row.state == "running" and row.online
+        ]
+        more = f" and {len(performing) - _NAMED} more" if len(performing) > _NAMED else ""
         self._say(
-            f"all: {work.done:,}/{work.total:,} examples, {rate_text(work.rate)}, "
-            f"{duration(work.left())} left"
+            f"{work.done:,}/{work.total:,} {unit(work.jobs)}, {rate_text(work.rate)}, "
+            + "; ".join([f"{duration(work.left())} left", *performing[:_NAMED]])
+            + more
         )
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def unit(jobs: Sequence[Job]) -> str:
+    """What jobs count: ``examples`` of streams, ``steps`` of environments, and of both together."""
+    return "examples" if {job.config.agent.name for job in jobs} == {"supervised"} else "steps"
 
 
 def online_text(online: Latest | None) -> str:

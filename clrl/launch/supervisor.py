@@ -40,8 +40,13 @@ class Interrupted(Exception):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
+        super().__init__("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
         self.signal = number
+
+    @property
+    def how(self) -> str:
+        """What became of the runs, in a word."""
+        return "interrupted" if self.signal == signal.SIGINT else "preempted"
 
 
 @dataclass
@@ -81,10 +86,12 @@ class Supervisor:
     Args:
         crew: the workers.
         keeping: when checkpoints are written.
+        log: where measurements go besides; see `clrl.storage.logs`.
     """
 
     crew: Crew[Any]
     keeping: Keeping = Keeping()
+    log: tuple[str, ...] = ()
     _idle: list[Worker] = field(default_factory=list)
     _busy: dict[Worker, _Attempts] = field(default_factory=dict)
     _handlers: dict[int, Any] = field(default_factory=dict)
@@ -225,7 +232,7 @@ class Supervisor:
         worker = self._idle.pop() if self._idle else self.crew.start()
         self._busy[worker] = attempts
         job = attempts.job
-        terms = Terms(job.folders, self.keeping, attempts.resumes, job.device)
+        terms = Terms(job.folders, self.keeping, attempts.resumes, job.device, self.log)
         worker.send(("train", to_dict(job.config), terms))
 
     def _begin(self, attempts: _Attempts, progress: Progress) -> bool:
@@ -341,7 +348,7 @@ class Supervisor:
 
     def _stopped(self, job: Job, progress: Progress) -> None:
         self._note(job, dict.fromkeys(job.folders, "preempted"))
-        progress.end(job, "preempted")
+        progress.end(job, Interrupted(self._asked_to_end or signal.SIGTERM).how)
 
 
 def _killed(how: str) -> str:

@@ -58,12 +58,14 @@ class Terms:
         keeping: when checkpoints are written.
         resumes: whether to go on from a checkpoint, where there is one.
         device: what learners compute on.
+        log: where measurements go besides; see `clrl.storage.logs`.
     """
 
     folders: dict[int, Path]
     keeping: Keeping
     resumes: bool
     device: str = "cpu"
+    log: tuple[str, ...] = ()
 
 
 class Trainer(Protocol):
@@ -240,7 +242,14 @@ class _Torch:
         remark: Callable[[str], None],
     ) -> dict[int, str]:
         return Attempt(
-            config, terms.folders, terms.keeping, progress, remark, terms.resumes, terms.device
+            config,
+            terms.folders,
+            terms.keeping,
+            progress,
+            remark,
+            terms.resumes,
+            terms.device,
+            terms.log,
         ).run()
 
 

@@ -30,8 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clrl import machine
+from clrl.errors import UsageError
 from clrl.report.aggregate import LEAST_SEEDS, interval
 from clrl.report.outcomes import average_online
+from clrl.report.results import distinct
 from clrl.report.runs import limits
 from clrl.settings.config import flat, short_name
 from clrl.storage import record
@@ -99,14 +101,30 @@ class Learner:
     totals: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
-def write(folder: Path) -> list[str]:
-    """Write the means of a suite's folder, or of every suite in a folder.
+def where(folders: Sequence[Path]) -> list[str]:
+    """TensorBoard's options for what to show: a folder, or several, each under its name.
+
+    Raises:
+        UsageError: a name with a comma or a colon among several, which TensorBoard cannot tell.
+    """
+    if len(folders) == 1:
+        return ["--logdir", str(folders[0])]
+    paths = [str(folder.resolve()) for folder in folders]
+    for path in paths:
+        if {",", ":"} & {*path}:
+            raise UsageError(f"{path}: expected a name without commas and colons")
+    names = (name.replace("/", "-") for name in distinct(folders))
+    return ["--logdir_spec", ",".join(map("{}:{}".format, names, paths))]
+
+
+def write(*folders: Path) -> list[str]:
+    """Write the means of a suite's folder, or of every suite in a folder; of several folders.
 
     Each event file is replaced at once: a reader finds the old one or the new one whole. What
     is left of learners that are no longer there is removed.
 
     Args:
-        folder: a suite's folder, or one with suites' folders in it. In any other nothing is
+        folders: suites' folders, or such with suites' folders in them. In any other nothing is
             done.
 
     Returns:
@@ -115,7 +133,11 @@ def write(folder: Path) -> list[str]:
     Raises:
         OSError: the folder cannot be written to.
     """
-    suites = [folder] if record.run_folders(folder) else sorted(folder.glob("*/"))
+    suites = [
+        suite
+        for folder in folders
+        for suite in ([folder] if record.run_folders(folder) else sorted(folder.glob("*/")))
+    ]
     remarks: list[str] = []
     found = [one for suite in suites for one in _learners(suite, remarks)]
     if len({one.folder.parent for one in found}) > 1:

@@ -24,14 +24,17 @@ FOLDER = "report"
 """Where a report goes, within the folder that it is about."""
 
 
-def write(folder: Path, formats: Sequence[Format], out: Path | None = None) -> list[Path]:
-    """Write a report about a suite's folder.
+def write(
+    folder: Path, formats: Sequence[Format], out: Path | None = None, beside: Sequence[Path] = ()
+) -> list[Path]:
+    """Write a report about a suite's folder, or about several side by side.
 
     Args:
-        folder: what ``clrl suite`` or ``clrl run`` was given as ``--out``.
+        folder: what ``clrl suite`` or ``clrl run`` was given as ``--out``, or a folder of such.
         formats: what to write.
         out: where to; the folder ``report`` within ``folder`` unless given. It is made where
             it is missing, and files of an earlier report are replaced.
+        beside: further folders, to be compared with the first.
 
     Returns:
         The files, or for figures the folder that holds them.
@@ -43,9 +46,10 @@ def write(folder: Path, formats: Sequence[Format], out: Path | None = None) -> l
     if "parquet" in formats:
         _pyarrow()
     out = out or folder / FOLDER
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: expected a folder with runs; there is no such folder")
-    results = read(folder)
+    for one in (folder, *beside):
+        if not one.is_dir():
+            raise UsageError(f"{one}: expected a folder with runs; there is no such folder")
+    results = read(folder, *beside)
     try:
         out.mkdir(parents=True, exist_ok=True)
         found = studies(results) if set(formats) - {"csv", "parquet"} else []
@@ -68,18 +72,24 @@ def _figures(ending: str) -> Callable[[Results, list[Study], Path], Path]:
         for study in found:
             shown = {method.label: look[method.label] for method in study.methods}
             for panel in panels_of(study, look):
-                path = folder / f"{study.benchmark}-{panel.name}{ending}"
+                path = folder / f"{safe(study.benchmark)}-{panel.name}{ending}"
                 drawing.save(panel, path, shown)
         return folder
 
     return write_figures
 
 
+def safe(label: str) -> str:
+    """A label as part of a file's name: that of one of several folders may have slashes."""
+    return label.replace("/", "-").replace(":", "-")
+
+
 def tidy(results: Results) -> Iterator[tuple[Run, dict[str, Column]]]:
     """Everything that was recorded, a run at a time: each tag's steps and finite values."""
     for run in results.runs:
-        path = results.folder / run.benchmark / run.learner / f"seed-{run.seed}" / record.METRICS
-        if path.is_file():
+        folder = results.places.get((run.benchmark, run.learner, run.seed))
+        path = folder / record.METRICS if folder else None
+        if path and path.is_file():
             found, _, _ = columns(path, lambda tag: True)
             finite = {tag: np.isfinite(column.values) for tag, column in found.items()}
             yield (

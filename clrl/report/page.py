@@ -62,7 +62,7 @@ def render(results: Results, studies: list[Study]) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = importlib.resources.files("clrl.report") / "page.html.jinja"
     return environment.from_string(template.read_text(encoding="utf-8")).render(
-        title=results.folder.resolve().name,
+        title=results.title,
         suite=results.suite,
         studies=[_section(study, look, index) for index, study in enumerate(studies)],
         overall=_overall(studies, look),
@@ -355,7 +355,7 @@ def provenance(results: Results) -> list[tuple[str, str]]:
     hashes = {str(run.status.get("config_hash", ""))[:12] for run in runs}
     seeds = sorted({run.seed for run in results.runs})
     return [
-        ("Folder", str(results.folder)),
+        ("Folder", ", ".join(map(str, (results.folder, *results.beside)))),
         ("Runs", f"{len(results.runs)}, of which {sum(r.over for r in results.runs)} are over"),
         ("Seeds", ", ".join(map(str, seeds))),
         ("Made with", ", ".join([*values(*PACKAGES), *(f"Python {v}" for v in values("python"))])),

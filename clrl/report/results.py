@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ class Results:
         benchmarks: label to grid, in the suite's order.
         runs: all runs that are there or should be, by benchmark, learner and seed.
         problems: what is wrong with the folder itself.
+        places: benchmark, learner and seed of each run that is there to its folder.
+        beside: further folders that were read as one with the first.
     """
 
     folder: Path
@@ -57,19 +59,28 @@ class Results:
     benchmarks: dict[str, Grid]
     runs: list[Run]
     problems: list[str]
+    places: dict[Key, Path] = field(default_factory=dict)
+    beside: tuple[Path, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What a reader calls it: the folders' names."""
+        return " and ".join(folder.resolve().name for folder in (self.folder, *self.beside))
 
 
-def read(folder: Path) -> Results:
-    """Read a suite's folder.
+def read(*folders: Path) -> Results:
+    """Read a suite's folder, or several as one.
 
     Args:
-        folder: what ``clrl suite`` or ``clrl run`` was given as ``--out``; suites may still
-            be at work on it.
+        folders: what ``clrl suite`` or ``clrl run`` was given as ``--out``, or folders of such;
+            suites may still be at work on them. Of several, a learner that is in more than one is
+            called by its folder's name as well, as ``FOLDER:LEARNER``; a benchmark that has other
+            settings in another folder, ``FOLDER:BENCHMARK``.
 
     Raises:
         UsageError: there is no such folder, or it holds no runs.
     """
-    located = locate(folder)
+    located = side_by_side([(one, locate(one)) for folder in folders for one in _suites(folder)])
     keys, found = list(located.folders), {k: p for k, p in located.folders.items() if p}
     grids = {}
     for benchmark in dict.fromkeys(key[0] for key in keys):
@@ -80,7 +91,69 @@ def read(folder: Path) -> Results:
     size = sum((path / record.METRICS).stat().st_size for path in found.values() if _has(path))
     processes = min(machine.cores(), size // WORTH_A_PROCESS)
     runs = read_runs(work, processes)
-    return Results(folder, located.suite, grids, runs, located.problems)
+    return Results(folders[0], located.suite, grids, runs, located.problems, found, folders[1:])
+
+
+def _suites(folder: Path) -> list[Path]:
+    """The suites' folders in a folder; itself where it is one, or holds none."""
+    if record.run_folders(folder) or not folder.is_dir():
+        return [folder]
+    return [one for one in sorted(folder.iterdir()) if record.run_folders(one)] or [folder]
+
+
+def side_by_side(parts: Sequence[tuple[Path, Located]]) -> Located:
+    """Several suites' folders as one."""
+    if len(parts) == 1:
+        return parts[0][1]
+    names = distinct([folder for folder, _ in parts])
+    settings: dict[str, list[Any]] = {}
+    holders: dict[str, set[str]] = {}
+    for name, (_, located) in zip(names, parts, strict=True):
+        for benchmark, learner, _ in located.folders:
+            holders.setdefault(learner, set()).add(name)
+            own = _part(located.suite, "benchmarks").get(benchmark)
+            known = settings.setdefault(benchmark, [])
+            known += [] if own in known else [own]
+    suite: dict[str, Any] = {"benchmarks": {}, "learners": {}}
+    folders: dict[Key, Path | None] = {}
+    problems = []
+    for name, (_, located) in zip(names, parts, strict=True):
+        benchmarks = {
+            label: f"{name}:{label}" if len(settings[label]) > 1 else label
+            for label in {key[0] for key in located.folders}
+        }
+        learners = {
+            label: f"{name}:{label}" if len(holders[label]) > 1 else label
+            for label in {key[1] for key in located.folders}
+        }
+        for kind, labels in (("benchmarks", benchmarks), ("learners", learners)):
+            for label, entry in _part(located.suite, kind).items():
+                if label in labels:
+                    suite[kind][labels[label]] = _renamed(entry, benchmarks)
+        for (benchmark, learner, seed), path in located.folders.items():
+            folders[benchmarks[benchmark], learners[learner], seed] = path
+        problems += [f"{name}: {problem}" for problem in located.problems]
+    return Located(suite, folders, problems)
+
+
+def _renamed(entry: Any, benchmarks: Mapping[str, str]) -> Any:
+    """A learner's entry, with the benchmarks that it is for as they are called now."""
+    if isinstance(entry, dict) and isinstance(entry.get("benchmarks"), list):
+        return {**entry, "benchmarks": [benchmarks.get(one, one) for one in entry["benchmarks"]]}
+    return entry
+
+
+def distinct(folders: Sequence[Path]) -> list[str]:
+    """Names of folders, with as many of the folders above them as tell them apart.
+
+    Raises:
+        UsageError: a folder is there twice.
+    """
+    for depth in range(1, 20):
+        names = ["/".join(folder.resolve().parts[-depth:]) for folder in folders]
+        if len(set(names)) == len(names):
+            return names
+    raise UsageError(f"{folders[0]}: expected folders that differ, got one twice")
 
 
 def locate(folder: Path) -> Located:
@@ -128,10 +201,17 @@ def _part(suite: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _grid(suite: Mapping[str, Any], folders: list[Path]) -> Grid:
     """The grid of a benchmark: from the suite, or from what its runs say."""
-    for settings in (suite, *(record.read_config(folder) for folder in folders)):
-        steps, every = settings.get("steps"), settings.get("log_every")
-        if isinstance(steps, int) and isinstance(every, int):
-            return Grid.of(steps, every)
+    steps, every = suite.get("steps"), suite.get("log_every")
+    if isinstance(steps, int) and isinstance(every, int):
+        return Grid.of(steps, every)
+    sizes = [
+        (steps, every)
+        for settings in map(record.read_config, folders)
+        if isinstance(steps := settings.get("steps"), int)
+        and isinstance(every := settings.get("log_every"), int)
+    ]
+    if sizes:
+        return Grid.of(*max(sizes))  # several folders may have runs of other lengths
     reached = [record.readable_status(folder).get("steps") for folder in folders]
     steps = max([value for value in reached if isinstance(value, int)], default=1)
     return Grid.of(max(1, steps), max(1, steps // POINTS))

@@ -18,6 +18,7 @@ from rich.text import Text
 from clrl.report.aggregate import interval, mean
 from clrl.report.outcomes import average_online
 from clrl.report.runs import Column, columns, limits
+from clrl.settings.values import counted
 from clrl.storage import record
 
 WIDTH = 100
@@ -167,20 +168,33 @@ def print_plan(
     """
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("population", "seeds", "hours", ""):
-        table.add_column(heading, justify="right" if heading == "hours" else "left")
+    for heading in ("population", "seeds", "time", ""):
+        table.add_column(heading, justify="right" if heading == "time" else "left")
     for label, seeds, resumes, hours in populations:
         remark = "from its checkpoint" if resumes else ""
-        table.add_row(*map(Text, (label, _seeds(seeds), f"{hours:.2f}", remark)))
+        table.add_row(*map(Text, (label, _seeds(seeds), rough(hours), remark)))
     console.print(table)
     total = sum(hours for *_, hours in populations)
     runs = sum(len(seeds) for _, seeds, *_ in populations)
     console.print(
-        f"{runs} runs in {len(populations)} populations, {total:.2f} hours of one core; {where}, "
-        f"about {total / max(1, at_a_time):.2f} hours. Nothing was written.",
+        f"{counted(runs, 'run')} in {counted(len(populations), 'population')}, "
+        f"{rough(total)} of one core; {where}, "
+        f"about {rough(total / max(1, at_a_time))}. Nothing was written.",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def rough(hours: float) -> str:
+    """A time to come in words, in two digits: ``12 s``, ``3 min``, ``1.4 h`` or ``2.1 days``."""
+    for unit, size, below in _UNITS:
+        value = float(f"{hours / size:.2g}")
+        if value < below:
+            return f"{value:.1f} {unit}" if size >= 1 and value < 10 else f"{value:.0f} {unit}"
+    raise ValueError(f"expected hours, got {hours}")
+
+
+_UNITS = (("s", 1 / 3600, 60), ("min", 1 / 60, 60), ("h", 1.0, 48), ("days", 24.0, math.inf))
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -10,28 +10,24 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from clrl.agents.consolidation.table import CONSOLIDATION
+from clrl.agents.defaults import DEFAULTS, AgentDefaults
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
 from clrl.agents.penalties.table import PENALTIES
 from clrl.agents.table import AGENTS, NETWORKS
 from clrl.benchmarks import BENCHMARKS, is_control
 from clrl.errors import UsageError
+from clrl.metrics.table import METRICS
 from clrl.options import PositiveInt
 from clrl.registry import Table
+from clrl.settings.defaults import GENERAL, Defaults, of_agent, with_name
 from clrl.settings.values import Place, build, check, known_keys, mapping, show
-
-DEFAULTS = {
-    "benchmark": "permuted-digits",
-    "agent": "supervised",
-    "network": "mlp",
-    "optimizer": "sgd",
-}
-"""What is chosen where nothing is said; see also `default_agent`."""
 
 _LISTS = {
     "add-on": ("addons", "add-ons"),
@@ -40,8 +36,8 @@ _LISTS = {
 }
 """Of the tables that a list is chosen from: its key, and what to call its items."""
 
-SETTINGS = ("steps", "log_every", "chunk_size")
-"""The settings of a run that are plain numbers."""
+SETTINGS = ("steps", "log_every", "chunk_size", "metrics")
+"""The settings of a run that choose nothing from a table with options."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +74,7 @@ class RunConfig:
         log_every: examples between two lines of ``metrics.jsonl``.
         chunk_size: members stepped together; None leaves it to the engine. It changes
             the speed and never the results.
+        metrics: what is measured besides the table's metrics, as ``package.module:function``.
     """
 
     benchmark: Choice
@@ -90,90 +87,144 @@ class RunConfig:
     steps: PositiveInt = 100_000
     log_every: PositiveInt = 1_000
     chunk_size: PositiveInt | None = None
+    metrics: tuple[str, ...] = ()
 
 
-def resolve(raw: Mapping[str, Any], place: Place) -> RunConfig:
+def resolve(raw: Mapping[str, Any], place: Place, defaults: Defaults | None = None) -> RunConfig:
     """Complete and check a run's configuration.
 
     Args:
         raw: any of RunConfig's fields. A choice is a name, or a mapping with ``name`` and
-            options; ``addons``, ``penalties`` and ``consolidation`` are lists of such. Where an
-            optimizer is expected, an add-on's name stands for that add-on over ``base``
-            (default ``sgd``), with the options of both side by side.
+            options; ``addons``, ``penalties`` and ``consolidation`` are lists of such. A mapping
+            without ``name`` is for the default of its kind. Where an optimizer is expected, an
+            add-on's name stands for that add-on over ``base`` (the default optimizer unless
+            given), with the options of both side by side.
         place: where it was written.
+        defaults: what is taken where ``raw`` says nothing; what goes with the agent, unless given.
 
     Raises:
         UsageError: an unknown name or key, or a value of the wrong type.
     """
     known_keys(raw, [field.name for field in dataclasses.fields(RunConfig)], place)
-    optimizer, addons = resolve_optimizer(raw, place)
-    benchmark = choose(BENCHMARKS, raw.get("benchmark"), place.at("benchmark"))
-    agent = default_agent(benchmark.name) if raw.get("agent") is None else raw["agent"]
+    at = {key: place.at(key) for key in ("benchmark", "agent", "network")}
+    benchmark, agent = names_in(raw, place)
+    defaults = defaults or Defaults(of_agent(agent))
+    optimizer, addons = resolve_optimizer(raw, place, defaults)
     return RunConfig(
-        benchmark=benchmark,
-        agent=choose(AGENTS, agent, place.at("agent")),
-        network=choose(NETWORKS, raw.get("network"), place.at("network")),
+        benchmark=choose(
+            BENCHMARKS, with_name(raw.get("benchmark"), benchmark), at["benchmark"], defaults
+        ),
+        agent=choose(AGENTS, with_name(raw.get("agent"), agent), at["agent"], defaults),
+        network=choose(NETWORKS, raw.get("network"), at["network"], defaults),
         optimizer=optimizer,
         addons=addons,
-        penalties=choose_all(PENALTIES, raw.get("penalties"), place),
-        consolidation=choose_all(CONSOLIDATION, raw.get("consolidation"), place),
+        penalties=choose_all(PENALTIES, raw.get("penalties"), place, defaults),
+        consolidation=choose_all(CONSOLIDATION, raw.get("consolidation"), place, defaults),
         **check_settings(raw, place),
     )
 
 
+def names_in(raw: Mapping[str, Any], place: Place) -> tuple[str, str]:
+    """The names of the benchmark and the agent that were written, each as its table has it.
+
+    Of what is not written, the agent follows the benchmark, and the benchmark the agent.
+
+    Raises:
+        UsageError: an unknown name, or neither a name nor a mapping.
+    """
+    at = place.at("benchmark")
+    usual = GENERAL["benchmark"]
+    if isinstance(raw.get("agent"), str) or "name" in (raw.get("agent") or {}):
+        agent = agent_of(raw["agent"], usual, place.at("agent"))
+        usual = DEFAULTS.get(agent, AgentDefaults()).benchmark
+    name, _ = split_choice(with_name(raw.get("benchmark"), usual), at)
+    benchmark = find(BENCHMARKS, of_id(name)[0], at)
+    return benchmark, agent_of(raw.get("agent"), benchmark, place.at("agent"))
+
+
+def agent_of(raw: Any, benchmark: str, place: Place) -> str:
+    """The name of the agent that was written, or of the benchmark's default.
+
+    Raises:
+        UsageError: an unknown name, or neither a name nor a mapping.
+    """
+    name, _ = split_choice(with_name(raw, default_agent(benchmark)), place)
+    return find(AGENTS, name, place)
+
+
 def default_agent(benchmark: str) -> str:
     """The agent where none is named: one that acts, for our own control tasks."""
-    return "ppo" if is_control(benchmark) else DEFAULTS["agent"]
+    return "ppo" if is_control(benchmark) else GENERAL["agent"]
 
 
 def check_settings(raw: Mapping[str, Any], place: Place) -> dict[str, Any]:
-    """The plain numbers of a run that ``raw`` gives, checked against `RunConfig`'s types.
+    """The `SETTINGS` of a run that ``raw`` gives, checked against `RunConfig`'s types.
 
     Raises:
         UsageError: a value of the wrong type.
     """
     hints = typing.get_type_hints(RunConfig, include_extras=True)
-    return {name: check(hints[name], raw[name], place.at(name)) for name in SETTINGS if name in raw}
+    found = {
+        name: check(hints[name], raw[name], place.at(name)) for name in SETTINGS if name in raw
+    }
+    for name in found.get("metrics", ()):
+        find(METRICS, name, place.at("metrics"))
+    return found
 
 
-def choose(table: Table, raw: Any, place: Place) -> Choice:
+def choose(table: Table, raw: Any, place: Place, defaults: Defaults) -> Choice:
     """Resolve one choice from a table.
 
     Args:
         table: where names are looked up.
-        raw: a name, a mapping with ``name`` and options, or None for the default.
+        raw: a name, a mapping with ``name`` and options, or one of options alone, or None, for
+            the default. For benchmarks also an environment's id, such as ``"CartPole-v1"``.
         place: where it was written.
+        defaults: what is taken where ``raw`` says nothing.
 
     Raises:
         UsageError: an unknown name, an unknown option or a value of the wrong type.
     """
-    name, options = split_choice(DEFAULTS[table.kind] if raw is None else raw, place)
-    return _choice(table, name, options, place)
+    name, options = split_choice(defaults.named(table.kind, raw), place)
+    if table is BENCHMARKS:
+        name, given = of_id(name)
+        options = {**given, **options}
+    return _choice(table, name, options, place, defaults)
 
 
-def resolve_optimizer(raw: Mapping[str, Any], place: Place) -> tuple[Choice, tuple[Choice, ...]]:
+def of_id(benchmark: str) -> tuple[str, dict[str, str]]:
+    """A benchmark's name and options, where it may be an environment's id, such as Ant-v5."""
+    if re.fullmatch(r"\S+-v\d+", benchmark):
+        return "gymnasium", {"id": benchmark}
+    return benchmark, {}
+
+
+def resolve_optimizer(
+    raw: Mapping[str, Any], place: Place, defaults: Defaults
+) -> tuple[Choice, tuple[Choice, ...]]:
     """Resolve the update rule: the base optimizer and its add-ons.
 
     Args:
         raw: a mapping with ``optimizer`` and ``addons``, both optional.
         place: where the mapping was written.
+        defaults: what is taken where ``raw`` says nothing.
 
     Raises:
         UsageError: as `choose`, or an add-on given twice.
     """
-    chosen = raw.get("optimizer")
     at = place.at("optimizer")
-    name, options = split_choice(DEFAULTS["optimizer"] if chosen is None else chosen, at)
+    name, options = split_choice(defaults.named("optimizer", raw.get("optimizer")), at)
+    name = find(update_rules(), name, at)
     if is_addon(name):
-        base, first = _over_base(name, options, at)
+        base, first = _over_base(name, options, at, defaults)
         addons = [first]
     else:
-        base, addons = _choice(update_rules(), name, options, at), []
-    return base, choose_all(ADDONS, raw.get("addons"), place, addons)
+        base, addons = _choice(update_rules(), name, options, at, defaults), []
+    return base, choose_all(ADDONS, raw.get("addons"), place, defaults, addons)
 
 
 def choose_all(
-    table: Table, raw: Any, place: Place, before: Sequence[Choice] = ()
+    table: Table, raw: Any, place: Place, defaults: Defaults, before: Sequence[Choice] = ()
 ) -> tuple[Choice, ...]:
     """Resolve a list of choices from a table, such as ``addons``.
 
@@ -181,6 +232,7 @@ def choose_all(
         table: where names are looked up.
         raw: a list of names or mappings with ``name`` and options, or None for none.
         place: where the mapping that has the list was written.
+        defaults: what is taken where ``raw`` says nothing.
         before: choices that are there already, and come first.
 
     Raises:
@@ -193,9 +245,10 @@ def choose_all(
     chosen = list(before)
     for item in raw or ():
         name, options = split_choice(item, at)
-        if any(one.name == name for one in chosen):
+        made = _choice(table, name, options, at.at(short_name(name)), defaults)
+        if any(one.name == made.name for one in chosen):
             raise at.error(f"{name!r} is there twice")
-        chosen.append(_choice(table, name, options, at.at(short_name(name))))
+        chosen.append(made)
     return tuple(chosen)
 
 
@@ -233,8 +286,21 @@ def short_name(name: str) -> str:
     return name.rpartition(":")[2]
 
 
-def _choice(table: Table, name: str, options: Mapping[str, Any], place: Place) -> Choice:
-    return Choice(name, build(options_type(table, name, place), options, place))
+def find(table: Table, name: str, place: Place) -> str:
+    """A name as its table spells it.
+
+    Raises:
+        UsageError: no such name.
+    """
+    return table.find(name, str(place)).name
+
+
+def _choice(
+    table: Table, name: str, options: Mapping[str, Any], place: Place, defaults: Defaults
+) -> Choice:
+    name = find(table, name, place)
+    known = defaults.options(name)
+    return Choice(name, build(options_type(table, name, place), {**known, **options}, place))
 
 
 def options_type(table: Table, name: str, place: Place) -> type:
@@ -250,23 +316,29 @@ def options_type(table: Table, name: str, place: Place) -> type:
         raise place.error(str(error)) from error
 
 
-def _over_base(name: str, options: dict[str, Any], place: Place) -> tuple[Choice, Choice]:
+def _over_base(
+    name: str, options: dict[str, Any], place: Place, defaults: Defaults
+) -> tuple[Choice, Choice]:
     """An add-on named as the optimizer, with its base's options and its own mixed."""
-    base_name, base_options = split_choice(options.pop("base", DEFAULTS["optimizer"]), place)
+    at = place.at("base")
+    base_name, base_options = split_choice(
+        defaults.named("optimizer", options.pop("base", None)), at
+    )
+    base_name = find(update_rules(), base_name, at)
     if is_addon(base_name):
-        raise place.at("base").error(f"expected an optimizer, got the add-on {base_name!r}")
-    base = options_type(OPTIMIZERS, base_name, place.at("base"))
-    addon = options_type(ADDONS, name, place)
-    of_base = {field.name for field in dataclasses.fields(base)}
-    of_addon = {field.name for field in dataclasses.fields(addon)}
+        raise at.error(f"expected an optimizer, got the add-on {base_name!r}")
+    of_base, of_addon = (
+        {field.name for field in dataclasses.fields(options_type(table, one, where))}
+        for table, one, where in ((OPTIMIZERS, base_name, at), (ADDONS, name, place))
+    )
     known_keys(options, ["base", *of_addon, *of_base], place)
     for key in sorted(of_base & of_addon & options.keys()):
         raise place.at(key).error(f"both {base_name!r} and {name!r} have it; write addons: apart")
     base_options |= {key: options[key] for key in options if key in of_base}
     addon_options = {key: options[key] for key in options if key in of_addon}
     return (
-        Choice(base_name, build(base, base_options, place)),
-        Choice(name, build(addon, addon_options, place)),
+        _choice(OPTIMIZERS, base_name, base_options, place, defaults),
+        _choice(ADDONS, name, addon_options, place, defaults),
     )
 
 
@@ -280,8 +352,14 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
         "addons": [choice_to_dict(addon) for addon in config.addons],
         "penalties": [choice_to_dict(penalty) for penalty in config.penalties],
         "consolidation": [choice_to_dict(method) for method in config.consolidation],
-        **{name: getattr(config, name) for name in SETTINGS},
+        **settings_to_dict(config),
     }
+
+
+def settings_to_dict(config: RunConfig) -> dict[str, Any]:
+    """The `SETTINGS` as plain data; ``metrics`` where there are any."""
+    plain = {name: _plain(getattr(config, name)) for name in SETTINGS}
+    return {name: value for name, value in plain.items() if name != "metrics" or value}
 
 
 def choice_to_dict(choice: Choice) -> dict[str, Any]:

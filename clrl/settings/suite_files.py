@@ -10,12 +10,16 @@ from typing import Any
 import yaml
 
 from clrl.errors import UsageError
-from clrl.settings.values import Place, mapping, suggestion
+from clrl.settings.values import Place, mapping, show, suggestion
 
 try:
     from yaml import CSafeLoader as SafeLoader  # ten times as fast
 except ImportError:  # PyYAML was built without libyaml
     from yaml import SafeLoader  # type: ignore[assignment]
+
+
+TEXTS = ("description", "source", "duration")
+"""What a suite says of itself; it is not taken over."""
 
 
 def names() -> list[str]:
@@ -55,6 +59,50 @@ def read(name: str) -> tuple[str, Mapping[str, Any]]:
     except yaml.YAMLError as error:
         raise place.error(_yaml_message(error)) from error
     return source, mapping(content, place)
+
+
+def extended(raw: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
+    """A suite with what it takes over from the one that it ``extends``, if any.
+
+    Its own settings replace those of the other, and so do its benchmarks and learners those of
+    the same label; what the other says in ``description``, ``source`` and ``duration`` is left.
+
+    Args:
+        raw: the suite file's content.
+        place: where it was written; a file that it names is looked for beside it.
+
+    Raises:
+        UsageError: no such suite or file, or a circle.
+    """
+    seen = {place.source}
+    while "extends" in raw:
+        at = place.at("extends")
+        name = text_of(raw["extends"], at)
+        file = "/" in name or name.endswith((".yaml", ".yml"))
+        source, other = read(str(Path(place.source).parent / name) if file else name)
+        if source in seen:
+            raise at.error(f"{name!r} extends this suite in turn")
+        seen.add(source)
+        own = {key: value for key, value in raw.items() if key != "extends"}
+        taken = {key: value for key, value in other.items() if key not in TEXTS}
+        if "benchmark" in own or ("benchmarks" in own and "benchmark" in taken):
+            taken = {key: taken[key] for key in taken if key not in ("benchmark", "benchmarks")}
+        for key in ("benchmarks", "learners"):
+            if isinstance(own.get(key), Mapping) and isinstance(taken.get(key), Mapping):
+                own[key] = {**taken[key], **own[key]}
+        raw = {**taken, **own}
+    return raw
+
+
+def text_of(raw: Any, place: Place) -> str:
+    """A setting that is text, without spaces around it.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(raw, str):
+        raise place.error(f"expected text, got {show(raw)}")
+    return raw.strip()
 
 
 class _UniqueKeyLoader(SafeLoader):

@@ -14,13 +14,14 @@ from clrl.agents.penalties.table import PENALTIES
 from clrl.agents.table import AGENTS, NETWORKS
 from clrl.registry import Table
 from clrl.settings.config import (
-    DEFAULTS,
+    find,
     is_addon,
     options_type,
     short_name,
     split_choice,
     update_rules,
 )
+from clrl.settings.defaults import Defaults
 from clrl.settings.values import Place, check, nesting, show
 
 Part = tuple[Any, Place]
@@ -30,7 +31,9 @@ Swept = dict[tuple[str, str], Any]
 """One value of each swept option; the option's key after what it belongs to."""
 
 
-def settings(parts: Mapping[str, Part]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def settings(
+    parts: Mapping[str, Part], defaults: Defaults
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """All settings that a learner stands for: one unless there are lists.
 
     Where an option takes a single value, a list of values is a sweep; where it takes a list, a
@@ -39,6 +42,7 @@ def settings(parts: Mapping[str, Part]) -> Iterator[tuple[dict[str, Any], dict[s
     Args:
         parts: ``optimizer``, ``addons``, ``penalties``, ``consolidation``, ``network``, ``agent``:
             what there is.
+        defaults: which names are taken where none is given.
 
     Yields:
         The swept options' values of one setting, by name (``lr``, or ``optimizer.lr`` where
@@ -48,7 +52,7 @@ def settings(parts: Mapping[str, Part]) -> Iterator[tuple[dict[str, Any], dict[s
         UsageError: a list without values, with a value twice or with a value of the wrong
             type; or an unknown name in a part that has lists.
     """
-    spread = [_spread_part(key, raw, place) for key, (raw, place) in parts.items()]
+    spread = [_spread_part(key, raw, place, defaults) for key, (raw, place) in parts.items()]
     for chosen in itertools.product(*spread):
         swept: Swept = {key: value for own, _ in chosen for key, value in own.items()}
         short = [key for _, key in swept]
@@ -71,7 +75,7 @@ def _text(value: Any) -> str:
     return re.sub(r"[^A-Za-z0-9._+=,-]", "-", text)
 
 
-def _spread_part(key: str, raw: Any, place: Place) -> list[tuple[Swept, Any]]:
+def _spread_part(key: str, raw: Any, place: Place, defaults: Defaults) -> list[tuple[Swept, Any]]:
     tables = {
         "network": NETWORKS,
         "agent": AGENTS,
@@ -80,8 +84,9 @@ def _spread_part(key: str, raw: Any, place: Place) -> list[tuple[Swept, Any]]:
         "consolidation": CONSOLIDATION,
     }
     if key == "optimizer":
-        return _spread_optimizer(raw, place)
+        return _spread_optimizer(defaults.named(key, raw), place, defaults)
     if not isinstance(raw, list):
+        raw = defaults.named(key, raw)
         return _spread(key, raw, _hints(tables[key], raw, place), place)
     each = []
     for item in raw:
@@ -97,11 +102,11 @@ def _spread_part(key: str, raw: Any, place: Place) -> list[tuple[Swept, Any]]:
     ]
 
 
-def _spread_optimizer(raw: Any, place: Place) -> list[tuple[Swept, Any]]:
+def _spread_optimizer(raw: Any, place: Place, defaults: Defaults) -> list[tuple[Swept, Any]]:
     hints = _hints(update_rules(), raw, place)
-    if not hints or not is_addon(raw["name"]):
+    if not hints or not is_addon(find(update_rules(), raw["name"], place)):
         return _spread("optimizer", raw, hints, place)
-    base = raw.get("base", DEFAULTS["optimizer"])
+    base = defaults.named("optimizer", raw.get("base"))
     at = place.at("base")
     of_base = _hints(update_rules(), {"name": base} if isinstance(base, str) else base, at)
     found = []

@@ -20,6 +20,7 @@ import yaml
 from annotated_types import Ge, Gt, Le, Lt
 
 from clrl.errors import UsageError
+from clrl.registry import Untyped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +71,14 @@ def check(hint: Any, raw: Any, place: Place) -> Any:
     """
     if hint in (str, bool) and isinstance(raw, hint):
         return raw  # pydantic takes a while to import, and `clrl list` can do without
+    if hint is Untyped:
+        if raw is None:
+            return None
+        name = place.keys[-1]
+        raise place.error(
+            f"its type is not to be told; write one in the plug-in's signature, such as "
+            f"{name}: float | None = None"
+        )
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     config = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
@@ -127,9 +136,10 @@ def known_keys(raw: Mapping[Any, Any], known: Iterable[str], place: Place) -> No
 
 def suggestion(name: str, known: list[str]) -> str:
     """What to write in place of an unknown name: the nearest known one, or all of them."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    alike = {one.casefold(): one for one in known}
+    near = difflib.get_close_matches(name.casefold(), alike, n=1, cutoff=0.5)
     if near:
-        return f"did you mean {near[0]!r}?"
+        return f"did you mean {alike[near[0]]!r}?"
     return f"expected one of {', '.join(known)}" if known else "there is nothing to set here"
 
 
@@ -158,6 +168,11 @@ def show(raw: Any) -> str:
     else:
         text = repr(raw)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things, such as ``1 run`` or ``2 runs``."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def describe(hint: Any) -> str:
@@ -288,15 +303,24 @@ MAX_SEEDS = 10_000
 
 
 def parse_seeds(raw: Any, place: Place) -> tuple[int, ...]:
-    """Read seeds: ``"0-9"``, ``"3"``, ``"0,2,5-7"``, a whole number, or a list of them.
+    """Read seeds: ``"0-9"``, ``"0,2,5-7"``, 0 or 1 alone, or a list of whole numbers.
+
+    Another number by itself may mean a seed, or how many.
 
     Raises:
         UsageError: another form, a range that is empty or runs backwards, a negative seed,
-            or a seed that is there twice.
+            a seed that is there twice, or a number that may be a seed or how many.
     """
     form = "expected seeds such as 0-9 or 0,2,5-7"
+    number = str(raw)
+    if number.isdecimal() and number.isascii() and int(number) > 1:
+        alone = f"[{number}]" if place.source else f"{number}-{number}"
+        raise place.error(
+            f"{number} may be one seed or {number} seeds; write {alone} for the one, or "
+            f"0-{int(number) - 1} for as many"
+        )
     if isinstance(raw, int) and not isinstance(raw, bool):
-        parts = [str(raw)]
+        parts = [number]
     elif isinstance(raw, str):
         parts = raw.split(",")
     elif isinstance(raw, list) and raw:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -14,7 +14,8 @@ from clrl.errors import UsageError
 from clrl.settings.config import RunConfig
 from clrl.storage import checkpoint, record
 from clrl.storage.checkpoint import Keeping
-from clrl.storage.record import Position, Recorder, Unlike
+from clrl.storage.logs import LOGS, Told
+from clrl.storage.record import METRICS, Position, Recorder, Unlike, read_metrics
 from clrl.training.online import Latest, Online
 
 SLOW = 1.0
@@ -43,6 +44,7 @@ class Attempt:
         remark: called with what the user should know, a line each.
         resumes: whether to go on from a checkpoint, where there is one.
         device: what learners compute on.
+        log: where measurements go besides ``metrics.jsonl``; names of `clrl.storage.logs.LOGS`.
 
     Raises:
         UsageError: training cannot start.
@@ -57,8 +59,10 @@ class Attempt:
         remark: Callable[[str], None],
         resumes: bool,
         device: str = "cpu",
+        log: Sequence[str] = (),
     ) -> None:
         self._folders = dict(folders)
+        self._log = [LOGS.find(name).load() for name in log]
         self._keeping = keeping
         self._progress = progress
         self._remark = remark
@@ -92,10 +96,23 @@ class Attempt:
             for recorder in self._recorders.values():
                 stack.enter_context(recorder)
             self._saved, self._last = (time.monotonic(), self._loop.step), time.monotonic()
-            self._online = Online(self._recorders)
+            self._online = Online(self._told(stack))
             states = self._loop.run(self._online.sinks, self._at_safe_point)
             self._keep()
             return states
+
+    def _told(self, stack: contextlib.ExitStack) -> Mapping[int, Recorder | Told]:
+        """The recorders, each with its logs, which are closed with the stack."""
+        if not self._log:
+            return self._recorders
+        told: dict[int, Recorder | Told] = {}
+        for seed, recorder in self._recorders.items():
+            rows = read_metrics(self._folders[seed] / METRICS)
+            logs = [make(self._folders[seed], rows) for make in self._log]
+            for log in logs:
+                stack.callback(log.close)
+            told[seed] = Told(recorder, logs)
+        return told
 
     def _open(self) -> None:
         """Open the recorders, and go on from the newest checkpoint that is sound.

@@ -61,8 +61,8 @@ class ControlTraining(Loop):
     An agent is constructed with (seeds, observation space, action space, function that makes a
     network from (inputs, outputs, generator, gain of the last layer), update rule, options, chunk
     size), and where it is asked for ``consolidation``, ``penalties`` and ``device``. It
-    has: ``options.num_envs``; ``reset(observations)``; ``iterate(envs, watch, remaining, left)``, which
-    gives tensors [members] to record; ``population``; ``probe(examples)``; and ``state_dict`` with
+    has: ``options.num_envs``; ``reset(observations)``; ``iterate(envs, watch, remaining,
+    left)``, which gives tensors [members] to record; ``population``; ``probe(examples)``; and ``state_dict`` with
     ``load_state_dict``. In an iteration it steps the environments, at most until ``left``
     transitions of a member were taken; after each step it calls ``watch`` with rewards, whether
     each lane's episode has ended, and the step's info, and resets the lanes where it has, with
@@ -119,7 +119,7 @@ class ControlTraining(Loop):
             **taken(config, make_agent, more, "ppo"),
             **placed(make_agent, device),
         )
-        self.diagnostics = Diagnostics(self.agent.population)
+        self.diagnostics = Diagnostics(self.agent.population, config.metrics)
         self.step = 0
         self.clock = Clock()
         self._lanes = lanes

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from clrl.agents.networks import Network
 from clrl.agents.population import Population
+from clrl.errors import UsageError
 from clrl.metrics.measuring import Metric, load_metrics, measure
 from clrl.metrics.plasticity import singular_values
+from clrl.metrics.table import METRICS
+from clrl.registry import Entry
 
 PROBE_EXAMPLES = 2000
 """Examples of the probe batch (Dohare et al. 2024); fewer where a task has fewer."""
@@ -29,11 +32,22 @@ class Diagnostics:
 
     Args:
         population: the learners.
+        more: further metrics, as ``package.module:function``; the tag has the function's name.
+
+    Raises:
+        UsageError: a metric cannot be imported, asks for what is not measured, or has the name of
+            another.
     """
 
-    def __init__(self, population: Population) -> None:
+    def __init__(self, population: Population, more: Sequence[str] = ()) -> None:
         self.population = population
-        self._metrics: list[Metric] = load_metrics()
+        entries = [*METRICS]
+        for target in more:
+            name = target.rpartition(":")[2]
+            if any(entry.name == name for entry in entries):
+                raise UsageError(f"metrics: {target!r} has the name of another metric")
+            entries.append(Entry(name, "plug-in", target))
+        self._metrics: list[Metric] = load_metrics(entries)
         self._layer_of = _layer_of(population.network)
 
     def of_features(self, probes: Iterable[Tensor]) -> Values:

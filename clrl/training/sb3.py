@@ -224,7 +224,7 @@ class _Measuring(BaseCallback):
         self._sink = sink
         self._report = report
         population: Any = learner  # of one member
-        self._diagnostics = Diagnostics(population)
+        self._diagnostics = Diagnostics(population, training.config.metrics)
         self.logged = 0
         self._reported = time.monotonic()
 

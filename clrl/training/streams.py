@@ -93,7 +93,7 @@ class Training(Loop):
             **taken(config, make_agent, more, "supervised"),
             **placed(make_agent, device),
         )
-        self.diagnostics = Diagnostics(self.agent.population)
+        self.diagnostics = Diagnostics(self.agent.population, config.metrics)
         self.step = 0
         self.clock = Clock()
         self._buffers: dict[int, tuple[Tensor, Tensor]] = {}

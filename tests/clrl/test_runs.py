@@ -178,7 +178,7 @@ def test_a_script_without_a_guard_and_a_thread_can_train(tmp_path: Path) -> None
         "    runs = clrl.run(**tiny, seeds=[0, 1], out='out', workers=2)\n"
         "    print(runs.curve('online/loss').shape)\n"
         "train()\n"
-        "thread = threading.Thread(target=lambda: clrl.run(**tiny, seeds=5, out='other'))\n"
+        "thread = threading.Thread(target=lambda: clrl.run(**tiny, seeds=[5], out='other'))\n"
         "thread.start(); thread.join()\n"
         "print(clrl.load('other').states, 'torch' in sys.modules)\n"
     )

@@ -77,7 +77,7 @@ class TestReading:
         assert labels == ["slow/sgd", "slow/adam", "fast/sgd", "fast/adam"]
 
     def test_the_command_line_overrides(self, tmp_path: Path) -> None:
-        found = suites.load(write(tmp_path), {"seeds": "5", "steps": "1e2"})
+        found = suites.load(write(tmp_path), {"seeds": "5-5", "steps": "1e2"})
         assert found.seeds == (5,)
         assert {config.steps for config in found.learners.values()} == {100}
 
@@ -326,44 +326,133 @@ class TestCarryOut:
         assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
-class TestSomeLearners:
-    """``--learners``."""
-
-    def swept(self, tmp_path: Path) -> suites.Suite:
-        text = SMALL.replace("lr: 1e-3", "lr: [1e-2, 1e-3]").replace("sgd:\n", "other:\n")
-        return suites.with_scratch(suites.load(write(tmp_path, text)))
-
-    def test_in_the_suites_order_with_their_references(self, tmp_path: Path) -> None:
-        table = self.swept(tmp_path)
-        some = suites.with_learners(table, ["adam+lr=0.001", "other"])
-        assert list(some.learners) == [label for label in table.learners if "0.01" not in label]
-        assert some.scratch_of == {
-            "other+scratch": "other",
-            "adam+lr=0.001+scratch": "adam+lr=0.001",
-        }
-        assert some.sweeps["adam+lr=0.001"] == "adam"
-        jobs = some.populations(Path("x"))
-        assert {job.label.split("/")[1] for job in jobs} == set(some.learners)
-
-    def test_all_settings_of_a_sweep(self, tmp_path: Path) -> None:
-        some = suites.with_learners(self.swept(tmp_path), ["adam"])
-        assert [label for label in some.learners if "scratch" not in label] == [
-            "adam+lr=0.01",
-            "adam+lr=0.001",
-        ]
-
-    def test_a_reference_alone_is_an_ordinary_learner(self, tmp_path: Path) -> None:
-        some = suites.with_learners(self.swept(tmp_path), ["other+scratch"])
-        assert list(some.learners) == ["other+scratch"] and some.scratch_of == {}
-
-    def test_an_unknown_one(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match=r"^--learners: unknown learner 'othr'; .*'other'"):
-            suites.with_learners(self.swept(tmp_path), ["othr"])
-
-
 def test_the_oracle_and_adam_of_offset_cartpole(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["suite", "offset-cartpole", "--learners", "adam", "adam-reset", "--seeds", "0-5"]
     assert main([*words, "--dry-run"]) == 0
     rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
     assert rows[1:3] == [["offset-cartpole/adam", "0-5"], ["offset-cartpole/adam-reset", "0-5"]]
     assert rows[3][:1] == ["12"]
+
+
+class TestNames:
+    def suite(self, text: str) -> suites.Suite:
+        return suites.from_mapping(yaml.safe_load(text), Place("s.yaml"), "s")
+
+    def test_a_label_that_is_a_name_and_a_kind_with_a_default_need_none(self) -> None:
+        short = self.suite(
+            "benchmarks: {permuted-digits: {task_length: 500}, slow-regression: }\n"
+            "network: {widths: [16]}\nagent: {batch_size: 2}\n"
+            "learners: {upgd: , adam: {optimizer: {lr: 0.5}}, mine: {optimizer: {momentum: 0.5}}}"
+        )
+        full = self.suite(
+            "benchmarks:\n  permuted-digits: {name: permuted-digits, task_length: 500}\n"
+            "  slow-regression: slow-regression\n"
+            "network: {name: mlp, widths: [16]}\nagent: {name: supervised, batch_size: 2}\n"
+            "learners:\n  upgd: {optimizer: upgd}\n  adam: {optimizer: {name: adam, lr: 0.5}}\n"
+            "  mine: {optimizer: {name: sgd, momentum: 0.5}}"
+        )
+        assert short == full
+
+    def test_agents_follow_the_learners_benchmark(self) -> None:
+        found = self.suite(
+            "benchmarks: {offset-cartpole: , permuted-digits: }\n"
+            "learners:\n  a: {optimizer: adam, benchmarks: [permuted-digits]}\n"
+            "  b: {optimizer: adam, benchmarks: [offset-cartpole]}"
+        )
+        agents = {label: config.agent.name for label, config in found.learners.items()}
+        assert agents == {"a": "supervised", "b": "ppo"}
+        assert found.learners["b"].network.options.activation == "tanh"
+
+    def test_other_labels_need_a_name(self) -> None:
+        with pytest.raises(UsageError, match="benchmarks.fast.name: expected a name, got nothing"):
+            self.suite("benchmarks: {fast: {task_length: 5}}\nlearners: {a: {optimizer: sgd}}")
+        with pytest.raises(UsageError, match="learners.a.optimizer: expected an optimizer"):
+            self.suite("benchmark: permuted-digits\nlearners: {a: {}}")
+
+
+class TestParts:
+    def suite(self) -> suites.Suite:
+        raw = {
+            "benchmarks": {"a": "permuted-digits", "b": "slow-regression"},
+            "learners": {
+                "swept": {"optimizer": {"name": "sgd", "lr": [1, 2]}},
+                "adam": {"optimizer": "adam", "benchmarks": ["b"]},
+                "fresh": {"optimizer": "adam", "scratch_of": "adam"},
+            },
+        }
+        return suites.from_mapping(raw, Place("s.yaml"), "s")
+
+    def test_nothing_chosen_is_the_whole(self) -> None:
+        assert suites.chosen(self.suite()) == self.suite()
+
+    def test_learners_and_benchmarks(self) -> None:
+        part = suites.chosen(self.suite(), ["swept", "fresh"], ["a"])
+        assert list(part.learners) == ["swept+lr=1.0", "swept+lr=2.0", "fresh"]
+        assert list(part.benchmarks) == ["a"]
+        assert part.scratch_of == {}
+        one = suites.chosen(self.suite(), ["swept+lr=2.0"])
+        assert (list(one.learners), list(one.benchmarks)) == (["swept+lr=2.0"], ["a", "b"])
+        assert list(suites.chosen(self.suite(), [], ["b"]).only) == ["adam"]
+        again = suites.from_mapping(part.to_dict(), Place("s.yaml"), "s")
+        assert again.populations(Path()) == part.populations(Path())
+
+    @pytest.mark.parametrize(
+        ("learners", "benchmarks", "message"),
+        [
+            (["swep"], [], "--learners: s has no 'swep'; did you mean 'swept'?"),
+            ([], ["c"], "--benchmarks: s has no 'c'; expected one of a, b"),
+            (["adam"], ["a"], "--learners: none of adam is for a"),
+        ],
+    )
+    def test_mistakes(self, learners: list[str], benchmarks: list[str], message: str) -> None:
+        with pytest.raises(UsageError) as caught:
+            suites.chosen(self.suite(), learners, benchmarks)
+        assert str(caught.value) == message
+
+
+class TestExtends:
+    def load(self, folder: Path, **files: str) -> suites.Suite:
+        for name, text in files.items():
+            (folder / f"{name}.yaml").write_text(text)
+        return suites.load(str(folder / "mine.yaml"))
+
+    def test_a_suite_that_comes_along(self, tmp_path: Path) -> None:
+        base = suites.load("quickstart")
+        text = "extends: quickstart\nseeds: 0-1\nlearners: {new: {optimizer: {lr: 1}}}"
+        mine = self.load(tmp_path, mine=text)
+        assert (mine.name, mine.texts, mine.seeds) == ("mine", {}, (0, 1))
+        assert mine.benchmarks == base.benchmarks
+        assert {label: mine.learners[label] for label in base.learners} == base.learners
+        new = mine.learners["new"]
+        assert new.network == base.learners["sgd"].network
+        assert (new.steps, new.optimizer.options.lr) == (base.learners["sgd"].steps, 1.0)
+
+    def test_a_file_beside_it_and_another_benchmark(self, tmp_path: Path) -> None:
+        mine = self.load(
+            tmp_path,
+            base="benchmark: slow-regression\nsteps: 7\n"
+            "learners: {a: {optimizer: sgd}, b: {optimizer: sgd}}",
+            mine="extends: ./base.yaml\nbenchmarks: {permuted-digits: }\n"
+            "learners: {b: {optimizer: adam}}",
+        )
+        assert list(mine.benchmarks) == ["permuted-digits"]
+        assert {label: one.optimizer.name for label, one in mine.learners.items()} == {
+            "a": "sgd",
+            "b": "adam",
+        }
+        assert mine.learners["a"].steps == 7
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("extends: quickstrt", "unknown suite 'quickstrt'; did you mean 'quickstart'?"),
+            ("extends: 3", "extends: expected text, got 3"),
+            ("extends: ./mine.yaml", "extends: './mine.yaml' extends this suite in turn"),
+            ("extends: ./none.yaml", "none.yaml: cannot read the suite file: No such file"),
+            ("extends: quickstart\nsetps: 3", "setps: unknown key; did you mean 'steps'?"),
+        ],
+    )
+    def test_mistakes(self, tmp_path: Path, text: str, message: str) -> None:
+        with pytest.raises(UsageError) as caught:
+            self.load(tmp_path, mine=text)
+        assert message in str(caught.value)

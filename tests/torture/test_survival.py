@@ -108,8 +108,9 @@ def test_an_end_that_is_asked_for(
     print(f"{signal.Signals(number).name} to the {to}: ended in {time.monotonic() - start:.1f} s")
     assert process.returncode == 128 + number
     last = said.splitlines()[-1]
-    name = signal.Signals(number).name
-    assert last.startswith(f"clrl: error: {name}: preempted; the same command, or clrl resume")
+    how = f"{signal.Signals(number).name}: preempted"
+    how = "Ctrl-C: interrupted" if number == signal.SIGINT else how
+    assert last.startswith(f"clrl: error: {how}; the same command, or clrl resume")
     assert "preempted" in command.states(out).values()
     assert "running" not in command.states(out).values()
     done = command.run("resume", out, "--workers", 2)

@@ -194,6 +194,47 @@ class TestReadRun:
         assert (config.optimizer.name, config.optimizer.options.lr) == ("adam", 0.5)
         assert config.addons[0].options.maturity_threshold == 7
 
+    @pytest.mark.parametrize(
+        ("words", "benchmark", "agent"),
+        [
+            (["--agent", "PPO"], "offset-cartpole", "ppo"),
+            (["--agent", "sb3:ppo", "--benchmark", "CartPole-v1"], "gymnasium", "sb3:PPO"),
+            (["--benchmark", "Permuted_Digits"], "permuted-digits", "supervised"),
+            (["--benchmark", "CartPole-v1", "--benchmark.id", "Ant-v5"], "gymnasium", "ppo"),
+        ],
+    )
+    def test_other_spellings_that_leave_no_doubt(
+        self, words: list[str], benchmark: str, agent: str
+    ) -> None:
+        config, _ = read_run(words)
+        assert (config.benchmark.name, config.agent.name) == (benchmark, agent)
+        if benchmark == "gymnasium":
+            assert config.benchmark.options.id == words[-1]
+
+    def test_lists_are_sweeps(self) -> None:
+        config, options = read_run(
+            [
+                "--optimizer",
+                "adam",
+                "--optimizer.lr",
+                "1e-2",
+                "1e-3",
+                "--optimizer.betas",
+                "0",
+                ".5",
+            ]
+            + ["--network.widths", "[64]", "[3, 4]", "--label", "mine"]
+        )
+        assert [*options.settings] == [
+            f"+lr={lr}+widths={widths}" for lr in ("0.01", "0.001") for widths in ("64", "3,4")
+        ]
+        assert config == options.settings["+lr=0.01+widths=64"]
+        last = options.settings["+lr=0.001+widths=3,4"]
+        assert (last.optimizer.options.lr, last.network.options.widths) == (1e-3, (3, 4))
+        assert last.optimizer.options.betas == (0.0, 0.5)
+        assert options.label == "mine"
+        assert read_run(["--network.widths", "[3, 4]"])[0].network.options.widths == (3, 4)
+
     def test_the_last_one_wins(self) -> None:
         config, _ = read_run(
             ["--optimizer", "adam", "--optimizer", "sgd", "--steps=1", "--steps=2"]
@@ -244,6 +285,20 @@ BAD = [
     (["tensorboard", "taken", "--port", "0"], "--port: expected a whole number in [1, 65535]"),
     (["bench", "other"], "--what: expected one of streams, envs, ppo, got 'other'"),
     (["bench", "envs", "--device", "cpu"], "--device: expected it with ppo, got envs"),
+    (["run", "--optimizer.lr", "1", "x"], "--optimizer.lr: expected a number >= 0, got 'x'"),
+    (["run", "--optimizer.lr", "1", "1"], "--optimizer.lr: '1' is there twice"),
+    (["run", "--network.widths", "[3"], "--widths: expected a list such as [64, 64], got"),
+    (["run", "--label", "a/b"], "--label: expected letters, digits and any of . _ + = , -"),
+    (["suite", "quickstart", "--learners", "adm"], "--learners: quickstart has no 'adm'; did you"),
+    (["suite", "quickstart", "--benchmarks", "x"], "--benchmarks: quickstart has no 'x'; expected"),
+    (["run", "--lr", "1"], "unknown option --lr; did you mean '--optimizer.lr'?"),
+    (["run", "--env", "Ant-v5"], "unknown option --env; did you mean '--benchmark'?"),
+    (["run", "--algo", "ppo"], "unknown option --algo; did you mean '--agent'?"),
+    (["run", "--seed", "1"], "unknown option --seed; did you mean '--seeds'?"),
+    (["run", "--total-timesteps=3"], "unknown option --total-timesteps; did you mean '--steps'?"),
+    (["run", "--widths", "3"], "unknown option --widths; did you mean '--network.widths'?"),
+    (["run", "--agent", "POP"], "--agent: unknown agent 'POP'; did you mean 'ppo'?"),
+    (["run", "--seeds", "5"], "--seeds: 5 may be one seed or 5 seeds; write 5-5 for the one, or"),
     (["run", "--device", "tpu"], "--device: expected one of cpu, cuda, got 'tpu'"),
 ]
 
@@ -370,7 +425,10 @@ def test_an_interrupted_suite_ends_promptly_and_stays_readable(
     assert took < 5
     assert "Traceback" not in stderr
     assert "KeyboardInterrupt" not in stderr
-    assert stderr.splitlines()[-1].startswith(f"clrl: error: {number.name}: preempted")
+    how = "Ctrl-C: interrupted" if number == signal.SIGINT else "SIGTERM: preempted"
+    assert stderr.splitlines()[-1].startswith(f"clrl: error: {how}; the same command")
+    assert f": {how.split()[1]}\n" in stderr
+    assert ("preempted" in stderr) == (number == signal.SIGTERM)
     assert stdout == ""
     states = {record.read_status(folder)["state"] for folder in record.run_folders(out)}
     assert states == {"preempted"}

@@ -16,19 +16,23 @@ from clrl.launch.progress import (
     Row,
     Table,
     Work,
+    apart,
     duration,
     online_text,
     rows,
     seeds_text,
     shown,
+    unit,
 )
 from clrl.settings.config import resolve
 from clrl.settings.values import Place
 from clrl.training.online import Online
 
 
-def job(label: str = "b/l", seeds: Sequence[int] = (0, 1, 2), steps: int = 5) -> Job:
-    config = resolve({"steps": steps}, Place("test"))
+def job(
+    label: str = "b/l", seeds: Sequence[int] = (0, 1, 2), steps: int = 5, agent: str = "supervised"
+) -> Job:
+    config = resolve({"steps": steps, "agent": agent}, Place("test"))
     return Job(label, config, {seed: Path(label) / f"seed-{seed}" for seed in seeds})
 
 
@@ -188,12 +192,36 @@ class TestLines:
             progress.end(second, "seed 7 diverged")
         assert text(console).splitlines() == [
             "b/l seeds 0-3: started",
-            "b/l seeds 0-3: 10/20 examples, accuracy 50.0%",
-            "all: 10/25 examples, 1/s, 0:15 left",
+            "10/25 examples, 1/s, 0:15 left; b/l accuracy 50.0%",
             "b/l seeds 0-3: done",
             "b/m seed 7: started",
             "b/m seed 7: seed 7 diverged",
         ]
+
+    def test_one_line_an_update_however_many_learners(self, clock: list[float]) -> None:
+        jobs = [job(f"b/l{i}", [0]) for i in range(6)]
+        console = Console(file=io.StringIO(), width=400)
+        with shown(jobs, console) as progress:
+            for one in jobs:
+                progress.start(one)
+                progress.update(one, 1, ("return", 2.0))
+            clock[0] += 10.0
+            progress.tick()
+        (line,) = text(console).splitlines()[6:]
+        assert line.endswith(
+            "; b/l0 return 2; b/l1 return 2; b/l2 return 2; b/l3 return 2 and 2 more"
+        )
+
+    @pytest.mark.parametrize(
+        ("agents", "expected"),
+        [
+            (["supervised", "supervised"], "examples"),
+            (["ppo"], "steps"),
+            (["supervised", "sb3:DQN"], "steps"),
+        ],
+    )
+    def test_agents_that_act_count_steps(self, agents: list[str], expected: str) -> None:
+        assert unit([job(agent=agent) for agent in agents]) == expected
 
     def test_before_anything_is_known(self, clock: list[float]) -> None:
         one = job()
@@ -203,8 +231,7 @@ class TestLines:
             clock[0] += 10.0
             progress.tick()
         assert text(console).splitlines()[1:] == [
-            "b/l seeds 0-2: 0/15 examples",
-            "all: 0/15 examples, -/s, -:-- left",
+            "0/15 examples, -/s, -:-- left",
         ]
 
 
@@ -258,9 +285,36 @@ class TestTable:
         clock[0] += 1.0
         table.update(one, 100, ("accuracy", 0.8123))
         first, last = self.drawn(table, console)[1:]
-        assert first.startswith("permuted-digits/")
-        assert first.endswith("… 2 50% accuracy 81.2% 100/s 0:01")
+        assert first.startswith("cont")
+        assert first.split(" 2 50%")[0].endswith("1+scratch")
+        assert first.endswith(" 2 50% accuracy 81.2% 100/s 0:01")
         assert last == "all 2 50% 100/s 0:01"
+
+    def test_labels_stay_apart_in_eighty_columns(self, clock: list[float]) -> None:
+        learners = ["adam", "ppo-continual-backprop"]
+        learners += [f"shrink-and-perturb+lr=0.{zeros}1+widths=64" for zeros in ("", "0", "00")]
+        jobs = [
+            job(f"{of}/{one}", [0, 1], 100)
+            for of in ("switching-cartpole", "switching-cartpole-slow")
+            for one in learners
+        ]
+        console = Console(file=io.StringIO(), width=80, height=40)
+        table = Table(jobs, console)
+        for one in jobs:
+            table.start(one)
+            table.update(one, 0)
+        clock[0] += 1.0
+        for one in jobs:
+            table.update(one, 100, ("accuracy", 0.8123))
+        labels = [line.split()[0] for line in self.drawn(table, console)[1:-1]]
+        assert len(set(labels)) == len(jobs)
+
+    @pytest.mark.parametrize("width", [8, 12, 20, 60])
+    def test_labels_that_are_cut_stay_apart(self, width: int) -> None:
+        labels = [f"b{i % 3}/learner-{i}-of-many" for i in range(30)]
+        cut = apart(labels, width)
+        assert len(set(cut)) == 30
+        assert max(map(len, cut)) <= width
 
     def test_on_a_terminal(self) -> None:
         one = job()

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from clrl.cli.main import main
+from clrl.errors import UsageError
 from clrl.report import board
 from clrl.storage import record
 
@@ -390,3 +391,12 @@ class TestInABrowser:
         assert of_learners["adam"] != of_learners["sgd"]
         for name, own in of_learners.items():
             assert own == {colour for run, colour in colours.items() if f"/{name}" in run}
+
+
+def test_several_folders_each_under_its_name(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    assert board.where(folders[:1]) == ["--logdir", str(folders[0])]
+    pairs = ",".join(f"{one.name}:{one.resolve()}" for one in folders)
+    assert board.where(folders) == ["--logdir_spec", pairs]
+    with pytest.raises(UsageError, match="expected a name without commas and colons"):
+        board.where([*folders, tmp_path / "a,b"])

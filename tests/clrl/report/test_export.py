@@ -274,3 +274,21 @@ def test_a_browser_shows_it_without_complaint(troubled_folder: Path, tmp_path: P
 def test_figures_are_well_formed(finished_page: str) -> None:
     for text in re.findall(r"<svg role.*?</svg>", finished_page, re.DOTALL):
         ElementTree.parse(io.StringIO(text))
+
+
+def test_several_folders_side_by_side(suite_folder: Path) -> None:
+    other = suite_folder.parent / "other"
+    shutil.copytree(suite_folder, other)
+    out = suite_folder.parent / "both"
+    names = ("html", "csv", "json", "png", "latex")
+    assert len(write(suite_folder, names, out, [other])) == len(names)
+    with open(out / "metrics.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    of = {label: [row for row in rows if row["learner"] == label] for label in
+          (f"{suite_folder.name}:fading", "other:fading")}  # fmt: skip
+    one, two = ([{**row, "learner": ""} for row in found] for found in of.values())
+    assert one == two and one
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "other:fading" in page and f"{suite_folder.name} and other" in page
+    with pytest.raises(UsageError, match="nowhere: expected a folder with runs"):
+        write(suite_folder, ["csv"], out, [Path("nowhere")])

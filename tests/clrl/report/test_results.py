@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from clrl.errors import UsageError
 from clrl.report import results
@@ -100,3 +102,66 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "suite.yaml").write_text(json.dumps({"seeds": [0], "benchmarks": {"b": {}}}))
     with pytest.raises(UsageError, match="it holds none"):
         read(tmp_path)
+
+
+class TestSideBySide:
+    def copies(self, folder: Path, *names: str) -> list[Path]:
+        made = [folder.parent / "all" / name for name in names]
+        for one in made:
+            shutil.copytree(folder, one)
+        return made
+
+    def edit(self, folder: Path, old: str, new: str) -> None:
+        suite = folder / "suite.yaml"
+        assert old in suite.read_text()
+        suite.write_text(suite.read_text().replace(old, new))
+
+    def test_one_folder_is_read_as_ever(self, suite_folder: Path) -> None:
+        found = read(suite_folder)
+        assert found.title == suite_folder.name
+        assert {run.learner for run in found.runs} >= {"steady", "ppo"}
+        keys = {(run.benchmark, run.learner, run.seed) for run in found.runs}
+        assert {*found.places} == keys
+
+    def test_learners_of_the_same_name_stay_apart(self, suite_folder: Path) -> None:
+        one, two = self.copies(suite_folder, "one", "two")
+        (two / "digits" / "steady").rename(two / "digits" / "calm")
+        self.edit(two, "  steady:", "  calm:")
+        found = read(one, two)
+        learners = {run.learner for run in found.runs if run.benchmark == "digits"}
+        assert {"steady", "calm", "one:fading", "two:fading"} <= learners
+        assert "fading" not in learners
+        assert found.title == "one and two"
+        assert len(found.runs) == 2 * len(read(suite_folder).runs)
+        assert {run.state for run in found.runs} == {"finished"}
+        entry = found.suite["learners"]["two:fading"]
+        assert entry["benchmarks"] == ["digits"]
+        assert found.places["digits", "two:fading", 1] == two / "digits" / "fading" / "seed-1"
+
+    def test_benchmarks_of_other_settings_are_not_compared(self, suite_folder: Path) -> None:
+        one, two = self.copies(suite_folder, "one", "two")
+        text = yaml.safe_load((two / "suite.yaml").read_text())
+        text["benchmarks"]["digits"] = {"name": "permuted-digits", "task_length": 7}
+        (two / "suite.yaml").write_text(yaml.safe_dump(text, sort_keys=False))
+        found = read(one, two)
+        assert list(found.benchmarks) == ["one:digits", "pole", "two:digits"]
+        assert found.suite["learners"]["two:fading"]["benchmarks"] == ["two:digits"]
+
+    def test_a_folder_of_folders(self, suite_folder: Path) -> None:
+        one, _ = self.copies(suite_folder, "one", "two")
+        assert {run.learner for run in read(one.parent).runs} >= {"one:steady", "two:steady"}
+
+    def test_longer_runs_keep_their_length(self, suite_folder: Path) -> None:
+        one, two = self.copies(suite_folder, "one", "two")
+        for path in two.glob("digits/*/*/metrics.jsonl"):
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            more = [{**row, "step": row["step"] + 1000} for row in rows[1:]]
+            path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *more]))
+        for path in two.glob("digits/*/*/config.yaml"):
+            path.write_text("steps: 2000\nlog_every: 10\n")
+        found = read(one, two)
+        assert found.benchmarks["digits"].steps[-1] == 2000
+
+    def test_the_same_folder_twice(self, suite_folder: Path) -> None:
+        with pytest.raises(UsageError, match="expected folders that differ, got one twice"):
+            read(suite_folder, suite_folder)

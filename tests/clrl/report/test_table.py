@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from clrl.report.runs import Column
-from clrl.report.table import Figure, print_tables, summary
+from clrl.report.table import Figure, print_plan, print_tables, rough, summary
 from clrl.storage import record
 
 DEAD = "plasticity/network/dead_units"
@@ -140,3 +140,41 @@ def test_nothing_finished_prints_nothing(tmp_path: Path) -> None:
 def test_a_damaged_file_costs_its_damaged_lines_alone(troubled_folder: Path) -> None:
     text = "\n".join(printed(troubled_folder, width=200))
     assert "steady" in text and "fading (1 diverged)" in text
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"),
+    [
+        (0.0, "0 s"),
+        (12.3 / 3600, "12 s"),
+        (59.7 / 3600, "1 min"),
+        (3.4 / 60, "3 min"),
+        (0.997, "1.0 h"),
+        (12.34, "12 h"),
+        (50.0, "2.1 days"),
+        (480.0, "20 days"),
+    ],
+)
+def test_times_to_come_have_two_digits(hours: float, words: str) -> None:
+    assert rough(hours) == words
+
+
+@pytest.mark.parametrize(
+    ("populations", "said"),
+    [
+        ([("b/l", [3], False, 0.01)], "1 run in 1 population, 36 s of one core; here, about 18 s."),
+        (
+            [("b/l", [0, 1], True, 1.0), ("b/m", [0], False, 2.0)],
+            "3 runs in 2 populations, 3.0 h of one core; here, about 1.5 h.",
+        ),
+    ],
+)
+def test_a_plan_in_words(
+    populations: list[tuple[str, list[int], bool, float]],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_plan(populations, "here", 2)
+    printed = capsys.readouterr().out
+    assert printed.endswith(f"{said} Nothing was written.\n")
+    assert ("from its checkpoint" in printed) == populations[0][2]

@@ -18,6 +18,7 @@ from clrl.agents.optim.options import (
 )
 from clrl.agents.options import MLPOptions
 from clrl.errors import UsageError
+from clrl.registry import options_from_signature
 from clrl.settings.config import (
     Choice,
     RunConfig,
@@ -91,7 +92,7 @@ def test_numbers_as_text() -> None:
         ({"optimizer": {"name": "adam", "betas": [0.9, 1]}}, "optimizer.betas", "in [0, 1)"),
         ({"optimizer": {"name": "adam", "betas": 0.9}}, "optimizer.betas", "got 0.9"),
         ({"optimizer": {"name": "upgd", "gate": False}}, "optimizer.gate", "one of update, noise"),
-        ({"optimizer": {"lr": 1}}, "optimizer.name", "expected a name, got nothing"),
+        ({"addons": [{"every": 1}]}, "addons.name", "expected a name, got nothing"),
         ({"optimizer": {"name": 3}}, "optimizer.name", "expected a name, got 3"),
         ({"optimizer": 3}, "optimizer", "expected a name, or a mapping with 'name', got 3"),
         ({"optimizer": {"name": "adam", 3: 4}}, "optimizer", "expected text as a key, got 3"),
@@ -187,6 +188,30 @@ class TestAddonInPlaceOfAnOptimizer:
         assert words in refusal(resolve, raw, FILE)
 
 
+class _Untyped:
+    """A plug-in without annotations, as many are."""
+
+    def __init__(self, params, lr=1, betas=(0.9, 0.999), warmup=None, kernel=object()):  # type: ignore[no-untyped-def]  # noqa: B008
+        pass
+
+
+class TestUntypedPlugIn:
+    SPEC = options_from_signature(_Untyped)
+
+    def test_a_default_tells_the_type(self) -> None:
+        made = build(self.SPEC, {"lr": "0.5", "betas": ["0", 0.5]}, FILE)
+        assert (made.lr, made.betas, made.warmup) == (0.5, (0.0, 0.5), None)
+        assert build(self.SPEC, {"warmup": None}, FILE).warmup is None
+
+    def test_none_tells_none_and_who_sets_it_is_told(self) -> None:
+        message = refusal(build, self.SPEC, {"warmup": "3"}, FILE)
+        assert message.startswith("suite.yaml: learners.adam.warmup: its type is not to be told; ")
+        assert message.endswith("such as warmup: float | None = None")
+
+    def test_what_is_no_plain_value_stays_out(self) -> None:
+        assert "there is nothing" not in refusal(build, self.SPEC, {"kernel": 1}, FILE)
+
+
 class TestPlugIn:
     def test_options_come_from_the_signature(self) -> None:
         config = resolve(
@@ -261,8 +286,8 @@ def test_differences_are_told_by_key() -> None:
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        ("3", (3,)),
-        (3, (3,)),
+        ("1", (1,)),
+        ([3], (3,)),
         (0, (0,)),
         ("0-3", (0, 1, 2, 3)),
         ("4-4", (4,)),
@@ -299,6 +324,17 @@ def test_seeds_that_cannot_be(written: Any, words: str) -> None:
     message = refusal(parse_seeds, written, Place().at("seeds"))
     assert message.startswith("--seeds: ")
     assert words in message
+
+
+@pytest.mark.parametrize("written", [5, "5", "2"])
+def test_a_number_that_may_be_a_seed_or_how_many(written: Any) -> None:
+    message = refusal(parse_seeds, written, Place("a.yaml").at("seeds"))
+    assert message.startswith(f"a.yaml: seeds: {written} may be one seed or {written} seeds; ")
+    one, many = message.partition("write ")[2].split(" for ")[0], f"0-{int(written) - 1}"
+    assert parse_seeds(yaml.safe_load(one), FILE) == (int(written),)
+    assert f"or {many} for as many" in message
+    on_the_command_line = refusal(parse_seeds, written, Place().at("seeds"))
+    assert f"write {written}-{written} for the one" in on_the_command_line
 
 
 @pytest.mark.parametrize(
