@@ -38,7 +38,7 @@ from clrl.settings.config import (
 )
 from clrl.settings.defaults import Defaults, Layer, of_agent, with_name
 from clrl.settings.origins import Origins, origins
-from clrl.settings.suite_files import extended, read, text_of
+from clrl.settings.suite_files import TEXTS, extended, read, text_of
 from clrl.settings.values import Place, counted, known_keys, mapping, parse_seeds, show, suggestion
 from clrl.storage import record
 from clrl.storage.checkpoint import Keeping

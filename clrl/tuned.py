@@ -11,6 +11,7 @@ from typing import Any
 
 from clrl import suites
 from clrl.options import as_keywords
+from clrl.settings import suite_files
 from clrl.settings.config import (
     RunConfig,
     find,
@@ -76,7 +77,7 @@ def tuned(benchmark: str, agent: str, rule: str, base: str = "") -> list[Layer]:
     Returns:
         One layer, or none.
     """
-    if benchmark not in suites.names():
+    if benchmark not in suite_files.names():
         return []
     learners = [one for one in suites.load(benchmark).learners.values() if one.agent.name == agent]
     if not learners:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from clrl import suites
+from clrl.settings import suite_files
 from clrl.settings.config import resolve, to_dict
 from clrl.settings.values import Place
 
@@ -137,16 +137,16 @@ def problems(
 
 
 def test_every_preset_has_a_table() -> None:
-    assert list(sections()) == suites.names()
+    assert list(sections()) == suite_files.names()
 
 
-@pytest.mark.parametrize("name", suites.names())
+@pytest.mark.parametrize("name", suite_files.names())
 def test_a_preset_is_what_its_table_says(name: str) -> None:
-    _, content = suites.read(name)
+    _, content = suite_files.read(name)
     assert problems(content, table(name), defaults(content)) == []
 
 
-@pytest.mark.parametrize("name", suites.names())
+@pytest.mark.parametrize("name", suite_files.names())
 def test_what_differs_from_a_source_has_a_reason(name: str) -> None:
     """In the cells of sources ``=`` is "the same", and ``–`` that there is nothing to compare."""
     for row in table(name).values():
@@ -155,10 +155,10 @@ def test_what_differs_from_a_source_has_a_reason(name: str) -> None:
         assert same or row.why, f"{name}: {row.setting} differs, and why is empty"
 
 
-@pytest.mark.parametrize("name", suites.names())
+@pytest.mark.parametrize("name", suite_files.names())
 def test_no_setting_can_change_without_its_table(name: str) -> None:
     """Nor can a row go, nor a setting be added."""
-    _, content = suites.read(name)
+    _, content = suite_files.read(name)
     rows, unsaid = table(name), defaults(content)
     for path in leaves({key: value for key, value in content.items() if key not in TEXTS}):
         changed = copy.deepcopy(dict(content))

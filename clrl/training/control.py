@@ -62,8 +62,8 @@ class ControlTraining(Loop):
     network from (inputs, outputs, generator, gain of the last layer), update rule, options, chunk
     size), and where it is asked for ``consolidation``, ``penalties`` and ``device``. It
     has: ``options.num_envs``; ``reset(observations)``; ``iterate(envs, watch, remaining,
-    left)``, which gives tensors [members] to record; ``population``; ``probe(examples)``; and ``state_dict`` with
-    ``load_state_dict``. In an iteration it steps the environments, at most until ``left``
+    left)``, which gives tensors [members] to record; ``population``; ``probe(examples)``; and
+    ``state_dict`` with ``load_state_dict``. In an iteration it steps the environments, at most until ``left``
     transitions of a member were taken; after each step it calls ``watch`` with rewards, whether
     each lane's episode has ended, and the step's info, and resets the lanes where it has, with
     ``options={"reset_mask": ended}``: the environments do not reset themselves. One that can be

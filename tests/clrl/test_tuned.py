@@ -14,10 +14,11 @@ from clrl.agents.optim.options import AdamOptions, RMSpropOptions, SGDOptions
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
 from clrl.agents.options import MLPOptions
 from clrl.agents.table import AGENTS, NETWORKS
+from clrl.benchmarks import BENCHMARKS
 from clrl.cli.choices import read_run
 from clrl.cli.main import main
-from clrl.envs.benchmarks import BENCHMARKS
 from clrl.registry import Table
+from clrl.settings import suite_files
 from clrl.settings.config import Choice, RunConfig, options_type, resolve
 from clrl.settings.values import Place, build
 from clrl.tuned import resolve_run
@@ -104,7 +105,7 @@ def test_every_default_is_one_that_its_options_allow() -> None:
             build(options_type(table, entry, PLACE), options, PLACE)
 
 
-@pytest.mark.parametrize("name", suites.names())
+@pytest.mark.parametrize("name", suite_files.names())
 def test_suites_that_come_along_say_themselves_what_goes_with_an_agent(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
