@@ -41,6 +41,19 @@ def test_environments_page_runs_from_top_to_bottom(
     run(blocks((ROOT / "docs" / "environments.md").read_text()), tmp_path, monkeypatch)
 
 
+def test_environments_page_trains_on_a_world_of_ones_own(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "environments.md").read_text()
+    (suite,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(suite)
+    (command,) = re.findall(r"```sh\nclrl (.*?)\n```", text, re.DOTALL)
+    start = "import sys; from clrl.cli.main import main; sys.exit(main())"
+    for words in (["suite", "mine.yaml"], shlex.split(command)):
+        line = [sys.executable, "-P", "-c", start, *words, "--steps", "2048", "--workers", "1"]
+        subprocess.run(line, cwd=tmp_path, check=True)
+    assert list(tmp_path.glob("runs/mine/changing/adam/seed-0/metrics.jsonl"))
+    assert list(tmp_path.glob("runs/changing/changing/*/seed-0/metrics.jsonl"))
+
+
 def test_methods_page_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

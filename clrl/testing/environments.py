@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from collections.abc import Mapping
@@ -16,8 +17,10 @@ from clrl.benchmarks import BENCHMARKS
 from clrl.envs import NonStationary, NonStationaryVector, state
 from clrl.envs.control import BENCHMARKS as OURS
 from clrl.envs.control import Benchmark, Stationary, single_of, vector_of
+from clrl.envs.control.plugin import benchmark_of
 from clrl.envs.registration import env_id
 from clrl.errors import UsageError
+from clrl.registry import import_target
 from clrl.testing.elsewhere import elsewhere
 from clrl.testing.promises import Broken, Check, Subject, difference, load
 
@@ -35,8 +38,9 @@ def check_environment(environment: Subject, **options: Any) -> tuple[str, ...]:
     same to the bit alone and beside others. A short ``task_length`` lets 150 steps see many tasks.
 
     Args:
-        environment: a `clrl.envs.Benchmark`, an environment's class or what makes one, a
-            benchmark's name, or an id of Gymnasium (``module:id`` imports the module first).
+        environment: a `clrl.envs.Benchmark` or a function that makes one (an environment with its
+            changes), an environment's class or what makes one, a benchmark's name, or an id of
+            Gymnasium (``module:id`` imports the module first).
         options: keywords for it.
 
     Returns:
@@ -88,7 +92,7 @@ class _Maker:
         if self.kind == "ours":
             return gym.make(env_id(self.subject.__name__), **self.options)
         if self.kind == "benchmark":
-            return single_of(self.subject(**self.options))
+            return single_of(self._recipe())
         made: gym.Env[Any, Any] = (
             gym.make(self.subject, **self.options)
             if self.kind == "id"
@@ -102,8 +106,12 @@ class _Maker:
             name = env_id(self.subject.__name__)
             return gym.make_vec(name, num_envs=lanes, worlds=worlds, **self.options)
         if self.kind == "benchmark":
-            return vector_of(self.subject(**self.options), lanes, worlds)
+            return vector_of(self._recipe(), lanes, worlds)
         return vector_of(Stationary(self.subject), lanes, worlds)
+
+    def _recipe(self) -> Benchmark:
+        recipe: Benchmark = benchmark_of(self.subject, str(self.subject))(**self.options)
+        return recipe
 
 
 def _maker(environment: Subject, options: Mapping[str, Any]) -> tuple[_Maker, str]:
@@ -112,12 +120,13 @@ def _maker(environment: Subject, options: Mapping[str, Any]) -> tuple[_Maker, st
         subject, name = load(environment, BENCHMARKS)
     elif ":" in environment:
         try:
-            subject = BENCHMARKS.find(environment).load()
+            subject = import_target(environment, environment)
         except UsageError:
             gym.spec(environment)  # imports the module
     if isinstance(subject, str):
         return _Maker("id", subject, options), name
-    if isinstance(subject, type) and issubclass(subject, Benchmark):
+    made = benchmark_of(subject, name) if inspect.isfunction(subject) else subject
+    if isinstance(made, type) and issubclass(made, Benchmark):
         kind = "ours" if OURS.get(subject.__name__) is subject else "benchmark"
         return _Maker(kind, subject, options), name
     return _Maker("callable", subject, options), name

@@ -54,6 +54,9 @@ KEPT: dict[str, Callable[[], tuple[str, ...]]] = {
     "network": lambda: check_network("clrl_example.networks:Shortcut", width=7),
     "stream": lambda: check_stream("clrl_example.streams:TurningLine", task_length=20),
     "environment": lambda: check_environment(LINE, task_length=30),
+    "a function that makes an environment and its changes": lambda: check_environment(
+        "clrl_example.environments:striding_line", task_length=60
+    ),
     "an environment's class": lambda: check_environment("clrl_example.environments:Line"),
     "agent": lambda: check_agent(
         "clrl_example.agents:Reinforce", num_envs=2, num_steps=50, benchmark=LINE
