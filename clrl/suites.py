@@ -6,14 +6,11 @@ Everything that can be wrong is found before anything is written.
 from __future__ import annotations
 
 import functools
-import importlib.resources
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from clrl.envs.benchmarks import BENCHMARKS
 from clrl.errors import UsageError
@@ -41,6 +38,9 @@ from clrl.settings.config import (
 )
 from clrl.settings.defaults import Defaults, Layer, of_agent, with_name
 from clrl.settings.origins import Origins, origins
+from clrl.settings.suite_files import TEXTS, extended, text
+from clrl.settings.suite_files import names as names
+from clrl.settings.suite_files import read as read
 from clrl.settings.values import Place, counted, known_keys, mapping, parse_seeds, show, suggestion
 from clrl.storage import record
 from clrl.storage.checkpoint import Keeping
@@ -49,11 +49,10 @@ from clrl.storage.logs import LOGS
 if TYPE_CHECKING:
     from rich.console import Console
 
-_TEXTS = ("description", "source", "duration")
 _SHARED = ("agent", "network", *SETTINGS)
 _LEARNER = ("optimizer", "addons", "penalties", "consolidation", "network", "agent")
 _OF_LEARNER = (*_LEARNER, "benchmarks", "sweep", "scratch_of")
-_KEYS = (*_TEXTS, "extends", "benchmark", "benchmarks", *_SHARED, "seeds", "learners")
+_KEYS = (*TEXTS, "extends", "benchmark", "benchmarks", *_SHARED, "seeds", "learners")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]{0,99}")
 _FORM = "expected letters, digits and any of . _ + = , - (the first a letter or digit)"
 
@@ -140,78 +139,6 @@ class Suite:
             f"{self.name}: {counted(runs, 'run')}, {counted(len(self.seeds), 'seed')} of "
             f"{counted(len(populations), 'pair')} of benchmark and learner ({', '.join(parts)})"
         )
-
-
-def names() -> list[str]:
-    """The suites that come with the package."""
-    files = importlib.resources.files("clrl.configs").iterdir()
-    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
-
-
-def read(name: str) -> tuple[str, Mapping[str, Any]]:
-    """Read a suite's YAML.
-
-    Args:
-        name: a suite that comes with the package, or a file (recognised by a slash or by
-            its ending, ``.yaml`` or ``.yml``).
-
-    Returns:
-        What to call it in messages, and its content.
-
-    Raises:
-        UsageError: no such suite or file, or a file that is not a YAML mapping.
-    """
-    if "/" in name or name.endswith((".yaml", ".yml")):
-        source = name
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise UsageError(f"{name}: cannot read the suite file: {reason}") from error
-    elif name in names():
-        source = f"{name}.yaml"
-        text = (importlib.resources.files("clrl.configs") / source).read_text(encoding="utf-8")
-    else:
-        raise UsageError(f"unknown suite {name!r}; {suggestion(name, names())}")
-    place = Place(source)
-    try:
-        content = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise place.error(_yaml_message(error)) from error
-    return source, mapping(content, place)
-
-
-def extended(raw: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
-    """A suite with what it takes over from the one that it ``extends``, if any.
-
-    Its own settings replace those of the other, and so do its benchmarks and learners those of
-    the same label; what the other says in ``description``, ``source`` and ``duration`` is left.
-
-    Args:
-        raw: the suite file's content.
-        place: where it was written; a file that it names is looked for beside it.
-
-    Raises:
-        UsageError: no such suite or file, or a circle.
-    """
-    seen = {place.source}
-    while "extends" in raw:
-        at = place.at("extends")
-        name = _text(raw["extends"], at)
-        file = "/" in name or name.endswith((".yaml", ".yml"))
-        source, other = read(str(Path(place.source).parent / name) if file else name)
-        if source in seen:
-            raise at.error(f"{name!r} extends this suite in turn")
-        seen.add(source)
-        own = {key: value for key, value in raw.items() if key != "extends"}
-        taken = {key: value for key, value in other.items() if key not in _TEXTS}
-        if "benchmark" in own or ("benchmarks" in own and "benchmark" in taken):
-            taken = {key: taken[key] for key in taken if key not in ("benchmark", "benchmarks")}
-        for key in ("benchmarks", "learners"):
-            if isinstance(own.get(key), Mapping) and isinstance(taken.get(key), Mapping):
-                own[key] = {**taken[key], **own[key]}
-        raw = {**taken, **own}
-    return raw
 
 
 def chosen(suite: Suite, learners: Sequence[str] = (), benchmarks: Sequence[str] = ()) -> Suite:
@@ -318,7 +245,7 @@ def from_mapping(
     raw = extended(raw, place)
     known_keys(raw, _KEYS, place)
     overrides = overrides or {}
-    texts = {key: _text(raw[key], place.at(key)) for key in _TEXTS if key in raw}
+    texts = {key: text(raw[key], place.at(key)) for key in TEXTS if key in raw}
     shared = check_settings(raw, place)
     shared |= check_settings(overrides, Place())
     if "seeds" in overrides:
@@ -507,12 +434,6 @@ def plan(
     return [(job, job.size / rate / 3600) for job, rate in zip(jobs, rates, strict=True)]
 
 
-def _text(raw: Any, place: Place) -> str:
-    if not isinstance(raw, str):
-        raise place.error(f"expected text, got {show(raw)}")
-    return raw.strip()
-
-
 def _benchmarks(raw: Mapping[str, Any], place: Place) -> dict[str, Choice]:
     at = place.at("benchmarks")
     if "benchmark" in raw and "benchmarks" in raw:
@@ -637,24 +558,3 @@ def benchmark_label(benchmark: Choice) -> str:
 def safe_label(name: str) -> str:
     """A label for a choice that has none: its name, fit for a folder's name."""
     return re.sub(r"[^A-Za-z0-9._+=,-]", "-", short_name(name)).lstrip("._+=,-") or "unnamed"
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, except that a key that is there twice is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"the key {key.value!r} is there twice", problem_mark=key.start_mark
-                )
-            if isinstance(key.value, str):
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _yaml_message(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error)
-    return f"line {mark.line + 1}: {problem}" if mark else f"not YAML: {problem}"
