@@ -257,7 +257,8 @@ class Population:
             its frozen parameters. Where gradients are bounded, ``"grad_norm"`` [members,
             updates], that of the loss, before they were scaled; and where penalties or a companion
             add to them, ``"total_grad_norm"``, that of the whole. Where members can halt,
-            ``"counted"`` [members, updates]: 1 up to the batch that halted a member, then 0.
+            ``"counted"`` [members, updates]: 1 up to the batch that halted a member; what follows
+            is 0.
         """
         if not self._chunks:
             self._chunks = self._divide(batches)

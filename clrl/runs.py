@@ -149,8 +149,7 @@ def suite(
         overrides["steps"] = _plain(steps)
     table = suites.load(str(suite), overrides)
     if learners:
-        chosen = [learners] if isinstance(learners, str) else learners
-        table = suites.with_learners(table, chosen)
+        table = suites.chosen(table, [learners] if isinstance(learners, str) else learners)
     if with_scratch:
         table = suites.with_scratch(table)
     folder = Path(out) if out is not None else Path("runs", table.name)

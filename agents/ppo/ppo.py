@@ -427,7 +427,8 @@ class PPO:
         for member, count in enumerate(counts):
             own[member, :count] = of_steps[member][cut[member, steps]]
         noise = own.new_zeros(len(cut), lanes, self.actions.noise_size)
-        found = torch.cat([self.act(part, noise)[2] for part in own.split(lanes, dim=1)], dim=1)
+        parts = own.view(len(cut), -1, lanes, own.shape[-1]).unbind(1)
+        found = torch.cat([self.act(part, noise)[2] for part in parts], dim=1)
         for member, count in enumerate(counts):
             values[member][cut[member]] = found[member, :count]
         return values

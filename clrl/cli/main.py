@@ -243,7 +243,9 @@ def list_command(argv: list[str]) -> int:
     options = _read(ListArguments, argv, "list")
     if options.kind not in (*KINDS, "all"):
         raise UsageError(f"unknown kind {options.kind!r}; {suggestion(options.kind, [*KINDS])}")
-    listed = {kind: _rows(kind) for kind in KINDS if options.kind in (kind, "all")}
+    listed = {
+        kind: _rows(kind, options.kind == kind) for kind in KINDS if options.kind in (kind, "all")
+    }
     if options.json:
         print(json.dumps(listed, indent=2))
         return 0
@@ -257,7 +259,8 @@ def list_command(argv: list[str]) -> int:
     return 0
 
 
-def _rows(kind: str) -> list[dict[str, str]]:
+def _rows(kind: str, alone: bool) -> list[dict[str, str]]:
+    """What a kind has; asked for alone, changes and schedules show their options."""
     if kind == "suites":
         from clrl.settings import suite_files
 
@@ -273,7 +276,7 @@ def _rows(kind: str) -> list[dict[str, str]]:
     return [
         {
             "name": entry.name,
-            "summary": entry.summary + (_options(entry) if kind in _WITH_OPTIONS else ""),
+            "summary": entry.summary + (_options(entry) if alone and kind in _WITH_OPTIONS else ""),
             "source": entry.source,
         }
         for entry in getattr(importlib.import_module(module), name)

@@ -16,7 +16,6 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-import yaml
 from annotated_types import Ge, Gt, Le, Lt
 
 from clrl.errors import UsageError
@@ -86,9 +85,8 @@ def check(hint: Any, raw: Any, place: Place) -> Any:
         return TypeAdapter(hint, config=config).validate_python(_read(hint, raw))
     except ValidationError:
         raise place.error(f"expected {describe(hint)}, got {show(raw)}") from None
-    except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise place.error(f"expected {describe(hint)}, got {show(raw)}: {problem}") from None
+    except _NotYAML as error:
+        raise place.error(f"expected {describe(hint)}, got {show(raw)}: {error}") from None
 
 
 def build(options: type, raw: Mapping[str, Any], place: Place) -> Any:
@@ -287,9 +285,19 @@ def _read_union(arms: tuple[Any, ...], raw: Any) -> Any:
     return raw
 
 
+class _NotYAML(Exception):
+    """Text that begins as a list or a mapping in YAML's short form and is none."""
+
+
 def _yaml(text: str) -> Any:
-    """A mapping or a list that the command line gives as text; other text stays as it is."""
-    return yaml.safe_load(text) if text.lstrip()[:1] in ("{", "[") else text
+    if text.lstrip()[:1] not in ("{", "["):
+        return text
+    import yaml  # most commands do without
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise _NotYAML(getattr(error, "problem", None) or "not YAML") from error
 
 
 def _number(kind: type, raw: Any) -> Any:

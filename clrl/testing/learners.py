@@ -128,12 +128,12 @@ class Plain:
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The whole objective, the loss without penalties, and what is kept after this batch."""
         with Call() as call:
-            total, loss, _, _, after = self._objective(parameters, kept, x, y)
+            terms, loss, _, _, after = self._objective(parameters, kept, x, y)
         if call.draws:
             (noise,) = draw(call.draws, [self.generator])
             with Call(noise):
-                total, loss, _, _, after = self._objective(parameters, kept, x, y)
-        return total, loss, after
+                terms, loss, _, _, after = self._objective(parameters, kept, x, y)
+        return sum(terms, loss), loss, after
 
     def parameters(self) -> dict[str, Tensor]:
         """Copies of the parameters, by name."""
