@@ -290,6 +290,7 @@ class _NotYAML(Exception):
 
 
 def _yaml(text: str) -> Any:
+    """A mapping or a list that the command line gives as text; other text stays as it is."""
     if text.lstrip()[:1] not in ("{", "["):
         return text
     import yaml  # most commands do without
