@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 _SHARED = ("agent", "network", *SETTINGS)
 _LEARNER = ("optimizer", "addons", "penalties", "consolidation", "network", "agent")
-_OF_LEARNER = (*_LEARNER, "benchmarks", "sweep", "scratch_of")
+_OF_LEARNER = (*_LEARNER, *SETTINGS, "benchmarks", "sweep", "scratch_of")
 _KEYS = (*TEXTS, "extends", "benchmark", "benchmarks", *_SHARED, "seeds", "learners")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]{0,99}")
 _FORM = "expected letters, digits and any of . _ + = , - (the first a letter or digit)"
@@ -107,7 +107,9 @@ class Suite:
             **{name: first[name] for name in SETTINGS if name in first},
             "seeds": list(self.seeds),
             "learners": {
-                label: {key: learner[key] for key in _LEARNER} | self._more(label)
+                label: {key: learner[key] for key in _LEARNER}
+                | {k: learner.get(k, []) for k in SETTINGS if learner.get(k) != first.get(k)}
+                | self._more(label)
                 for label, learner in plain.items()
             },
         }
@@ -244,14 +246,13 @@ def from_mapping(
     known_keys(raw, _KEYS, place)
     overrides = overrides or {}
     texts = {key: text_of(raw[key], place.at(key)) for key in TEXTS if key in raw}
-    shared = check_settings(raw, place)
-    shared |= check_settings(overrides, Place())
+    shared, forced = check_settings(raw, place), check_settings(overrides, Place())
     if "seeds" in overrides:
         seeds = parse_seeds(overrides["seeds"], Place().at("seeds"))
     else:
         seeds = parse_seeds(raw.get("seeds", 0), place.at("seeds"))
     benchmarks = _benchmarks(raw, place)
-    entries = _entries(raw, shared, benchmarks, place)
+    entries = _entries(raw, (shared, forced), benchmarks, place)
     return Suite(
         name,
         texts,
@@ -462,11 +463,11 @@ class _Entry:
 
 def _entries(
     raw: Mapping[str, Any],
-    shared: Mapping[str, Any],
+    settings: tuple[Mapping[str, Any], Mapping[str, Any]],
     benchmarks: Mapping[str, Choice],
     place: Place,
 ) -> dict[str, _Entry]:
-    """The learners, sweeps spread out."""
+    """The learners, sweeps spread out; ``settings`` are the suite's and the command line's."""
     parts = {key: (raw[key], place.at(key)) for key in ("network", "agent") if key in raw}
     for _ in _settings(parts, next(iter(benchmarks.values())), place):
         pass  # what no learner takes over is checked, too
@@ -482,6 +483,7 @@ def _entries(
         given["optimizer"] = (rule, at.at("optimizer"))
         own = {key: given[key] for key in _LEARNER if key in given}
         first = benchmarks[only[0]] if only else next(iter(benchmarks.values()))
+        shared = {**settings[0], **check_settings(entry, at), **settings[1]}
         for values, found, origin in _settings(own, first, at):
             full = label + sweep.label(values)
             if full in entries:
