@@ -28,6 +28,7 @@ PPO: dict[str, Any] = {
         "epochs": 2,
         "normalize_observations": True,
         "test_episodes": 3,
+        "test_statistics": "present",
     },
     "network": {"name": "mlp", "widths": [16, 8]},
     "optimizer": {"name": "adam", "lr": 1e-2},
