@@ -59,16 +59,16 @@ class ControlTraining(Loop):
     was, written along with the next of these.
 
     An agent is constructed with (seeds, observation space, action space, function that makes a
-    network from (inputs, outputs, generator, gain of the last layer), update rule, options, chunk
-    size), and where it is asked for ``consolidation``, ``penalties`` and ``device``. It
+    network from (inputs, outputs, generator, gain of the last layer), update rule, options,
+    chunk size), and where it is asked for ``consolidation``, ``penalties`` and ``device``. It
     has: ``options.num_envs``; ``reset(observations)``; ``iterate(envs, watch, remaining,
     left)``, which gives tensors [members] to record; ``population``; ``probe(examples)``; and
-    ``state_dict`` with ``load_state_dict``. In an iteration it steps the environments, at
-    most until ``left`` transitions of a member were taken; after each step it calls ``watch``
-    with rewards, whether each lane's episode has ended, and the step's info, and resets the
-    lanes where it has, with ``options={"reset_mask": ended}``: the environments do not reset themselves. One that can be
-    tested and played has ``answer``, ``draw``, ``take_member`` and ``tasks`` besides, as
-    `clrl.agents.PPO` documents them.
+    ``state_dict`` with ``load_state_dict``. In an iteration it steps the environments, at most
+    until ``left`` transitions of a member were taken; after each step it calls ``watch`` with
+    rewards, whether each lane's episode has ended, and the step's info, and resets the lanes
+    where it has, with ``options={"reset_mask": ended}``: the environments do not reset
+    themselves. One that can be tested and played has ``answer``, ``draw``, ``take_member`` and
+    ``tasks`` besides, as `clrl.agents.PPO` documents them.
 
     Args:
         config: what a run is.

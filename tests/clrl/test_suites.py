@@ -157,8 +157,8 @@ class TestReading:
             "learners.adam.optimizer.lr: expected a number >= 0, got 'fast'",
         ),
         (
-            {"learners": {"a": {"optimizer": "sgd", "steps": 3}}},
-            "learners.a.steps: unknown key; ",
+            {"learners": {"a": {"optimizer": "sgd", "steps": 0}}},
+            "learners.a.steps: expected a whole number >= 1, got 0",
         ),
         (
             {"learners": {"a": {"optimiser": "sgd"}}},
@@ -368,6 +368,17 @@ class TestNames:
             self.suite("benchmarks: {fast: {task_length: 5}}\nlearners: {a: {optimizer: sgd}}")
         with pytest.raises(UsageError, match="learners.a.optimizer: expected an optimizer"):
             self.suite("benchmark: permuted-digits\nlearners: {a: {}}")
+
+
+def test_a_learners_own_steps(tmp_path: Path) -> None:
+    text = SMALL.replace("  sgd:\n", "  sgd:\n    steps: 30\n    log_every: 10\n")
+    table = suites.load(write(tmp_path, text))
+    steps = {label: (one.steps, one.log_every) for label, one in table.learners.items()}
+    assert steps["sgd"] == (30, 10) != steps["adam"]
+    again = suites.from_mapping(table.to_dict(), Place("s.yaml"), "s")
+    assert again.learners == table.learners
+    short = suites.load(write(tmp_path, text), {"steps": 20})
+    assert {one.steps for one in short.learners.values()} == {20}
 
 
 class TestParts:

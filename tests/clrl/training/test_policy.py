@@ -50,7 +50,8 @@ def observations(n: int) -> Any:
 
 def test_acts_as_the_population_does_to_the_bit(folder: Path) -> None:
     # The population as it went on from the checkpoint, which lies with the first seed.
-    loop: Any = training(resolve(PPO, Place("test")), [3, 5, 8])
+    config = resolve(record.read_config(folder / "seed-3"), Place("test"))
+    loop: Any = training(config, [3, 5, 8])
     loop.load_state_dict(checkpoint.read(folder / "seed-3" / checkpoint.NAME)["loop"])
     seen = observations(50)
     together = loop.agent.answer(np.concatenate([seen] * 3)).reshape(3, 50)
@@ -103,7 +104,7 @@ def test_continuous_actions_keep_to_their_bounds(tmp_path: Path) -> None:
     given = PPO | {"benchmark": {"name": "gymnasium", "id": "Pendulum-v1"}}
     given["agent"] = {k: v for k, v in PPO["agent"].items() if k != "test_episodes"}
     clrl.run(**(given | {"steps": 256}), out=tmp_path, quiet=True)
-    policy = clrl.load_policy(tmp_path / "gymnasium/adam/seed-0")
+    policy = clrl.load_policy(tmp_path / "Pendulum-v1/adam/seed-0")
     assert policy.act(np.zeros(3)).shape == (1,)
     drawn = policy.act(np.zeros((100, 3)), deterministic=False)
     assert drawn.shape == (100, 1) and policy.action_space is not None
