@@ -142,12 +142,14 @@ class TensorBoardArguments:
     Attributes:
         folder: the folder of a suite or a run, or a folder of such; several go side by side.
         port: where TensorBoard listens.
+        single: show every seed, also where there are so many that TensorBoard opens empty.
     """
 
     folder: tuple[str, ...] = field(
         default=("runs",), metadata={"positional": True, "metavar": "DIR ..."}
     )
     port: Annotated[int, Ge(1), Le(65535)] = field(default=6006, metadata={"metavar": "PORT"})
+    single: bool = field(default=False, metadata={"switch": True})
 
 
 @dataclass(frozen=True)
@@ -448,6 +450,11 @@ def tensorboard_command(argv: list[str]) -> int:
             print(remark, file=sys.stderr)
     except OSError as error:
         print(f"no means over seeds: {error}", file=sys.stderr)
+    if not options.single and board.crowded(folders) and board.means(folders):
+        folders = board.means(folders)
+        print(
+            "means over seeds, since TensorBoard opens empty with so many runs; --single adds them"
+        )
     address = f"http://127.0.0.1:{options.port}/"
     print(f"{address}?{board.QUERY}#timeseries   (Ctrl-C ends it)")
     print(f"means over seeds: {address}#custom_scalars   settings: {address}#hparams", flush=True)

@@ -46,6 +46,9 @@ QUERY = urllib.parse.urlencode(
 )
 """Opens the time series with one colour a learner (means and seeds alike), not smoothed."""
 
+SHOWN = 40
+"""Runs up to which TensorBoard shows what it has at once; of more it shows nothing until asked."""
+
 POINTS = 250
 """Points of a curve at most. TensorBoard keeps 1,000, and other ones of each tag."""
 
@@ -99,6 +102,18 @@ class Learner:
     settings: dict[str, Any] = field(default_factory=dict)
     curves: dict[tuple[str, str], Curve] = field(default_factory=dict)
     totals: dict[tuple[str, str], float] = field(default_factory=dict)
+
+
+def crowded(folders: Sequence[Path]) -> bool:
+    """Whether folders hold more runs than TensorBoard shows at first; of more it shows none."""
+    files = (file for folder in folders for file in folder.rglob(record.EVENTS + "*"))
+    return len({file.parent for file in files}) > SHOWN
+
+
+def means(folders: Sequence[Path]) -> list[Path]:
+    """The folders with what `write` wrote for these."""
+    suites = (one for folder in folders for one in (folder, *sorted(folder.glob("*/"))))
+    return [suite / FOLDER for suite in suites if any((suite / FOLDER).glob("*/"))]
 
 
 def where(folders: Sequence[Path]) -> list[str]:

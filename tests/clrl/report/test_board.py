@@ -231,6 +231,18 @@ def fetched(address: str, body: dict[str, Any] | None = None) -> Any:
         return None
 
 
+def test_of_many_runs_the_means_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/x/adam/seed-0", "a/x/adam/seed-1", "a/.tensorboard/adam", "b"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "events.out.tfevents.1").touch()
+    assert not board.crowded([tmp_path])
+    monkeypatch.setattr(board, "SHOWN", 3)
+    assert board.crowded([tmp_path]) and not board.crowded([tmp_path / "a"])
+    means = [tmp_path / "a" / board.FOLDER]
+    assert board.means([tmp_path]) == board.means([tmp_path / "a"]) == means
+    assert board.where(means) == ["--logdir", str(means[0])]
+
+
 class TestThroughTheApi:
     def points(self, address: str, run: str, tag: str) -> list[list[float]]:
         query = urllib.parse.urlencode({"run": run, "tag": tag})
