@@ -84,9 +84,8 @@ def read(*folders: Path) -> Results:
     keys, found = list(located.folders), {k: p for k, p in located.folders.items() if p}
     grids = {}
     for benchmark in dict.fromkeys(key[0] for key in keys):
-        grids[benchmark] = _grid(
-            located.suite, [p for key, p in found.items() if key[0] == benchmark]
-        )
+        own = [path for key, path in found.items() if key[0] == benchmark]
+        grids[benchmark] = _grid(located.suite, benchmark, own)
     work = [(found.get(key), key, grids[key[0]]) for key in keys]
     size = sum((path / record.METRICS).stat().st_size for path in found.values() if _has(path))
     processes = min(machine.cores(), size // WORTH_A_PROCESS)
@@ -187,11 +186,20 @@ def _expected(suite: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
     seeds = suite.get("seeds")
     seeds = [seed for seed in seeds if isinstance(seed, int)] if isinstance(seeds, list) else []
     for benchmark in _part(suite, "benchmarks"):
-        for learner, entry in _part(suite, "learners").items():
-            only = entry.get("benchmarks") if isinstance(entry, dict) else None
-            if not isinstance(only, list) or benchmark in only:
-                for seed in seeds:
-                    yield str(benchmark), str(learner), seed
+        for learner in _learners(suite, benchmark):
+            for seed in seeds:
+                yield str(benchmark), learner, seed
+
+
+def _learners(suite: Mapping[str, Any], benchmark: str) -> dict[str, dict[str, Any]]:
+    """The learners that a benchmark is for, with what they say."""
+    found = {}
+    for learner, entry in _part(suite, "learners").items():
+        said = entry if isinstance(entry, dict) else {}
+        only = said.get("benchmarks")
+        if not isinstance(only, list) or benchmark in only:
+            found[str(learner)] = said
+    return found
 
 
 def _part(suite: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -199,19 +207,18 @@ def _part(suite: Mapping[str, Any], name: str) -> dict[str, Any]:
     return part if isinstance(part, dict) else {}
 
 
-def _grid(suite: Mapping[str, Any], folders: list[Path]) -> Grid:
+def _grid(suite: Mapping[str, Any], benchmark: str, folders: list[Path]) -> Grid:
     """The grid of a benchmark: from the suite, or from what its runs say."""
-    steps, every = suite.get("steps"), suite.get("log_every")
-    if isinstance(steps, int) and isinstance(every, int):
-        return Grid.of(steps, every)
-    sizes = [
-        (steps, every)
-        for settings in map(record.read_config, folders)
-        if isinstance(steps := settings.get("steps"), int)
-        and isinstance(every := settings.get("log_every"), int)
-    ]
-    if sizes:
-        return Grid.of(*max(sizes))  # several folders may have runs of other lengths
+    planned = ({**suite, **own} for own in _learners(suite, benchmark).values())
+    for source in (planned, map(record.read_config, folders)):
+        sizes = [
+            (steps, every)
+            for settings in source
+            if isinstance(steps := settings.get("steps"), int)
+            and isinstance(every := settings.get("log_every"), int)
+        ]
+        if sizes:
+            return Grid.of(*max(sizes))  # runs may have other lengths than others
     reached = [record.readable_status(folder).get("steps") for folder in folders]
     steps = max([value for value in reached if isinstance(value, int)], default=1)
     return Grid.of(max(1, steps), max(1, steps // POINTS))

@@ -165,3 +165,18 @@ class TestSideBySide:
     def test_the_same_folder_twice(self, suite_folder: Path) -> None:
         with pytest.raises(UsageError, match="expected folders that differ, got one twice"):
             read(suite_folder, suite_folder)
+
+
+def test_a_benchmarks_curves_are_as_long_as_its_longest_learner(tmp_path: Path) -> None:
+    suite = {
+        "steps": 100,
+        "log_every": 10,
+        "learners": {
+            "a": {"benchmarks": ["x"]},
+            "b": {"benchmarks": ["y"], "steps": 300, "log_every": 50},
+            "c": {"benchmarks": ["y"]},
+        },
+    }
+    grids = {name: results._grid(suite, name, []) for name in "xy"}
+    assert (grids["x"].points, grids["x"].width) == (11, 10)
+    assert (grids["y"].points, grids["y"].width) == (7, 50)

@@ -180,12 +180,12 @@ class TestEverythingIsWhereItShouldBe:
     ) -> None:
         replaced = []
 
-        def due(units: Any) -> None:
-            mean = units._mean_activation()
-            units._replace(1, torch.arange(2, device=ELSEWHERE), mean[1])
-            replaced.append(units.layer.name)
+        def due(addon: Any, layer: Any, features: Any) -> Iterator[tuple[int, torch.Tensor]]:
+            addon._observe(layer, layer.features(features))
+            replaced.append(layer.name)
+            yield 1, torch.arange(2, device=ELSEWHERE)
 
-        monkeypatch.setattr(continual_backprop._Units, "replace_due", due)
+        monkeypatch.setattr(continual_backprop.ContinualBackprop, "due", due)
         self.carry_out(stream(addons=[{"name": "continual-backprop", **options}]))
         assert set(replaced) == {"layer_1", "layer_2"}
 
