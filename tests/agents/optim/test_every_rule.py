@@ -52,6 +52,7 @@ RULES = {
     "adam": adam(),
     "adam, L2": adam(weight_decay=0.01, betas=(0.99, 0.99)),
     "adamw": UpdateRule(torch.optim.AdamW, {"lr": 0.01, "weight_decay": 0.1}),
+    "rmsprop": UpdateRule(torch.optim.RMSprop, {"lr": 0.005}),
     "upgd": upgd(),
     "upgd, noise gated": upgd(gate="noise", lr=0.05),
     "upgd, no gate": upgd(gate="none", lr=0.05),
