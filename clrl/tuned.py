@@ -61,7 +61,8 @@ def defaults_for(raw: Mapping[str, Any], place: Place) -> tuple[dict[str, str], 
     if is_addon(name) and options.get("base") is not None:
         base = find(update_rules(), split_choice(options["base"], at.at("base"))[0], at.at("base"))
     found = tuned(benchmark, agent, name, base)
-    return {"benchmark": benchmark, "agent": agent}, Defaults(*found, *layers)
+    names = {"benchmark": benchmark, "agent": agent}
+    return names, Defaults(Layer("", {"agent": agent}), *found, *layers)
 
 
 def tuned(benchmark: str, agent: str, rule: str, base: str = "") -> list[Layer]:

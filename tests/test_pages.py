@@ -50,7 +50,7 @@ COMMANDS = [
     for page, words in commands()
     if len(words) > 1
     and "--help" not in words
-    and not any(re.search(r"^my_|_example|[A-Z]{4}|^\./|^\[", word) for word in words)
+    and not any(re.search(r"^my_|_example|[A-Z]{4}|mine\.yaml|^\[", word) for word in words)
 ]
 
 

@@ -384,7 +384,7 @@ class PPO:
                 flags[2, : step + 1, self._restart_changed()] = False
             if ended.any():
                 cut = flags[1, step] & ~flags[0, step]
-                if cut.any():
+                if cut.any() and options.bootstrap_truncated:
                     finals.append(self._seen(observations, final=True))
                 observations, _ = envs.reset(options={"reset_mask": ended})
             self._present = self._seen(observations)

@@ -666,9 +666,8 @@ def test_values_are_fitted_to_discounted_rewards_to_go() -> None:
             if rollout.terminated[0, step, lane]:
                 to_go = torch.zeros(())
             elif rollout.truncated[0, step, lane]:
-                # The row that follows resets; its value is that of the last observation.
-                last = step == 63
-                to_go = rollout.last_values[0, lane] if last else rollout.values[0, step + 1, lane]
+                assert rollout.final_values is not None
+                to_go = rollout.final_values[0, step, lane]
             if rollout.valid[0, step, lane]:
                 to_go = rollout.rewards[0, step, lane] + 0.9 * to_go
                 expected[step, lane] = to_go

@@ -263,7 +263,7 @@ WRONG: dict[str, tuple[Any, Any, Any, str]] = {
         Bare,
         lambda: Physics("gravity"),
         FIXED,
-        "classic-control environments, LunarLander or a MuJoCo environment",
+        "classic-control environments, LunarLander, a MuJoCo environment, or one with",
     ),
     "the same name twice": (
         cartpole,
