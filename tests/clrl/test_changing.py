@@ -74,9 +74,6 @@ def untimed(folder: Path) -> list[dict[str, Any]]:
 
 def test_yaml_command_line_and_python_give_the_shipped_benchmark(tmp_path: Path) -> None:
     how: dict[str, Any] = {"workers": 1, "quiet": True}
-    shipped = {"name": "offset-cartpole", "task_length": 300}
-    clrl.run(shipped, **LEARNER, seeds=[2, 5], out=tmp_path / "shipped", **how)  # type: ignore[arg-type]
-
     schedule = Schedule(EverySteps(300), Normal(0, 2), start="unchanged")
     world = Changing("CartPole-v1", ((OffsetObservation(), schedule),), {"max_episode_steps": 400})
     clrl.run(world, **LEARNER, seeds=[2, 5], out=tmp_path / "python", **how)  # type: ignore[arg-type]
@@ -89,20 +86,24 @@ def test_yaml_command_line_and_python_give_the_shipped_benchmark(tmp_path: Path)
     words += ["--steps", "768", "--log-every", "256", "--out", str(tmp_path / "typed")]
     assert main([*words, "--workers", "1"]) == 0
 
-    suite = tmp_path / "mine.yaml"
-    suite.write_text(
+    mine = (
         "benchmark:\n"
         "  name: changing\n"
         "  id: CartPole-v1\n"
         "  options: {max_episode_steps: 400}\n"
         "  changes:\n"
         f"    - {OFFSETS}\n"
+    )
+    learner = (
         "agent: {name: ppo, num_envs: 4, num_steps: 64, batch_size: 64, epochs: 2}\n"
         "network: {name: mlp, widths: [8]}\n"
         "steps: 768\nlog_every: 256\nseeds: [2, 5]\n"
         "learners: {adam: {optimizer: {name: adam, lr: 1e-3}}}\n"
     )
-    clrl.suite(suite, tmp_path / "yaml", **how)
+    shipped = "benchmark: {name: offset-cartpole, task_length: 300}\n"
+    for name, benchmark in (("yaml", mine), ("shipped", shipped)):
+        (tmp_path / f"{name}.yaml").write_text(benchmark + learner)
+        clrl.suite(tmp_path / f"{name}.yaml", tmp_path / name, **how)
     for seed in ("seed-2", "seed-5"):
         expected = untimed(tmp_path / "shipped" / "offset-cartpole" / "adam" / seed)
         assert len([row for row in expected if "task/index" in row]) == 3
@@ -143,7 +144,7 @@ def test_a_seed_is_the_same_alone_and_among_others(example: None) -> None:
     ControlTraining(settings, [4, 7, 9]).run(together)
     alone = Lines()
     ControlTraining(settings, [7]).run({7: alone})
-    assert alone.lines == together[7].lines
+    assert repr(alone.lines) == repr(together[7].lines)
     assert together[4].lines != together[7].lines
     tasks = [values["task/index"] for _, values in alone.lines if "task/index" in values]
     assert len(tasks) > 3
@@ -162,7 +163,7 @@ def test_goes_on_from_a_saved_state_to_the_bit(example: None) -> None:
     second.load_state_dict(saved)
     second.run(parts)
     for seed in (4, 7):
-        assert parts[seed].lines == whole[seed].lines
+        assert repr(parts[seed].lines) == repr(whole[seed].lines)  # nan is nan
 
 
 class TestTestsOfEarlierTasks:

@@ -130,7 +130,7 @@ def test_mistakes_are_the_command_lines(
     [
         ({"sedes": 3}, "--sedes: unknown key"),
         ({"seeds": None}, "--seeds: expected seeds such as"),
-        ({"optimizer": {"lr": 1e-3}}, "--optimizer.name: expected a name, got nothing"),
+        ({"optimizer": {"lr": "x"}}, "--optimizer.lr: expected a number >= 0, got 'x'"),
         ({"addons": {"shrink-and-perturb"}}, "expected a list"),
         ({"dry_run": True}, "--dry-run: expected on the command line"),
     ],

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clrl import machine
 from clrl.cli.main import main
 from clrl.errors import UsageError
 from clrl.report import board
@@ -179,7 +180,7 @@ class TestWriting:
         make(tmp_path)
         (tmp_path / board.FOLDER).write_text("in the way")
         started: list[list[str]] = []
-        monkeypatch.setattr(os, "execv", lambda program, command: started.append(command))
+        monkeypatch.setattr(machine, "become", lambda command: started.append(list(command)))
         main(["tensorboard", str(tmp_path), "--port", str(free_port())])
         assert capsys.readouterr().err.startswith("no means over seeds: ")
         ((*_, host, address, _, _),) = started
