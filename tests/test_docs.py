@@ -60,6 +60,7 @@ def test_methods_page_runs_from_top_to_bottom(
     run(blocks((ROOT / "docs" / "methods.md").read_text()), tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 def test_what_the_methods_page_shows_keeps_its_contracts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +83,7 @@ check_agent("supervised", run={"consolidation": ["my_methods:Anchor"]})
     run(checks, tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 def test_python_page_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +95,7 @@ def test_python_page_runs_from_top_to_bottom(
     assert (tmp_path / "runs" / "q" / "suite.yaml").is_file()
 
 
+@pytest.mark.slow
 def test_first_steps_run_in_a_notebook(tmp_path: Path) -> None:
     notebook = nbformat.read(ROOT / "docs" / "first-steps.ipynb", as_version=4)
     nbformat.validate(notebook)
@@ -120,6 +123,7 @@ def test_pages_import_from_faces_alone() -> None:
                 assert name in faces, f"{page.name} imports clrl.{name}"
 
 
+@pytest.mark.slow
 def test_ppo_page_plots_the_short_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["suite", "offset-cartpole-short", "--steps", "1600", "--seeds", "0-1"]
     start = "import sys; from clrl.cli.main import main; sys.exit(main())"
@@ -128,6 +132,7 @@ def test_ppo_page_plots_the_short_suite(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "offset-cartpole-returns.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_your_optimizer_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,7 @@ def test_a_call_again_does_what_is_missing_and_gives_what_was_asked_for(
     assert (tmp_path / "permuted-digits/sgd/seed-0/metrics.jsonl").stat().st_mtime_ns == first
 
 
+@pytest.mark.slow
 def test_suite_is_the_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tiny.yaml").write_text(SUITE)
     monkeypatch.chdir(tmp_path)
