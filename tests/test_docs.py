@@ -41,6 +41,7 @@ def test_environments_page_runs_from_top_to_bottom(
     run(blocks((ROOT / "docs" / "environments.md").read_text()), tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 def test_environments_page_trains_on_a_world_of_ones_own(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "environments.md").read_text()
     (suite,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)

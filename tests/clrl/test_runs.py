@@ -171,6 +171,7 @@ def test_a_run_that_fails_is_told_and_the_others_are_there(tmp_path: Path) -> No
     assert states == "failed"
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_and_a_thread_can_train(tmp_path: Path) -> None:
     script = (
         "import sys, threading, clrl\n"

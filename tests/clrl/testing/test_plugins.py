@@ -147,7 +147,13 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in one.items() if not k.startswith("time/")} for one in lines]
 
 
-@pytest.mark.parametrize("name", RUNS)
+OFTEN = {"agent", "optimizer", "penalty"}
+"""Kinds that are tried every time; the others are among the proofs."""
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in OFTEN else pytest.param(n, marks=pytest.mark.slow) for n in RUNS]
+)
 def test_runs_from_the_command_line_from_yaml_and_from_python_alike(
     name: str, tmp_path: Path
 ) -> None:
