@@ -15,7 +15,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from clrl.envs import benchmarks, control, registration
+from clrl import benchmarks
+from clrl.envs import control, registration
 from clrl.envs.nonstationary import NonStationary
 from clrl.errors import UsageError
 from clrl.registry import Entry
