@@ -97,8 +97,8 @@ class PPOOptions:
         shared: one network for policy and value.
         log_std: where the spread of continuous actions starts.
         reset_at_change: make networks, update rule and normalisers new when the task has
-            changed: the oracle that never loses plasticity, and is told of changes. Learners
-            are then trained one at a time.
+            changed: the oracle that never loses plasticity, and is told of changes. Where tasks
+            end at a step of each learner's own, learners are then trained one at a time.
         test_episodes: episodes on each task so far in which the policy is tested, frozen and
             without chance in its actions, at the end of every task; 0 for none.
         test_statistics: by which statistics observations are normalised in these tests: those at

@@ -110,6 +110,7 @@ class Population:
         self.frozen = torch.zeros(len(networks), dtype=torch.bool, device=device)
         self._changed: set[int] = set()
         self._chunks: list[Chunk] = []
+        self._parted = False  # whether members' pasts are of different lengths
         # Shared by all chunks: computations by number of members and shapes of the batch, and
         # the names of what the loss gives.
         self._recordings: dict[Any, tuple[Recording, Sequence[Draw]]] = {}
@@ -210,8 +211,8 @@ class Population:
     ) -> None:
         """Make some members new: other parameters, and an update rule without a past.
 
-        Either all members of a chunk are made new or, where they have chunks of their own,
-        any. A frozen member keeps its parameters.
+        Where some are made new and some are not, members are stepped one at a time from then on,
+        since each has a past of its own. A frozen member keeps its parameters.
 
         Args:
             members: which.
@@ -231,13 +232,16 @@ class Population:
             self._safe.rows[member] = self.rows[member]
             for name, own in self._safe.kept.items():
                 own[member] = self.kept[name][member]
+        if 0 < len(set(members)) < len(self) and not self._parted:
+            self._pasts = self._member_pasts()
+            self._chunks = []
+            self._parted = True
         for member in members:
             self._pasts[member] = None
-        for index, chunk in enumerate(self._chunks):
-            new = set(range(chunk.members.start, chunk.members.stop)) & set(members)
-            if new:
-                assert len(new) == len(chunk.rows), "a chunk is restarted as a whole"
-                self._chunks[index] = self._chunk(chunk.members)
+        self._chunks = [
+            self._chunk(chunk.members) if chunk.members.start in members else chunk
+            for chunk in self._chunks
+        ]
 
     def scale_rates(self, share: float) -> None:
         """Set the learning rates to a share of those that the rule was given, from now on."""
@@ -354,7 +358,7 @@ class Population:
         )
 
     def _divide(self, batches: Sequence[Tensor]) -> list[Chunk]:
-        size = min(self._chunk_size or self._suitable_size(), len(self))
+        size = 1 if self._parted else min(self._chunk_size or self._suitable_size(), len(self))
         chunks = self._chunks_of(size)
         if size > 1 and self.device == CPU:
             # A computation by which members would differ from themselves alone is done alone.
@@ -406,9 +410,6 @@ class Population:
 
         It is a member's own, however members are divided into chunks.
         """
-        pasts = list(self._pasts)
-        for chunk in self._chunks:
-            pasts[chunk.members] = chunk.optimizer.member_states()
         return {
             "rows": self.rows,
             "kept": self.kept,
@@ -416,8 +417,15 @@ class Population:
             "frozen": self.frozen,
             "changed": sorted(self._changed),
             "generators": [generator.get_state() for generator in self._generators],
-            "optimizers": pasts,
+            "optimizers": self._member_pasts(),
+            "parted": self._parted,
         }
+
+    def _member_pasts(self) -> list[Any]:
+        pasts = list(self._pasts)
+        for chunk in self._chunks:
+            pasts[chunk.members] = chunk.optimizer.member_states()
+        return pasts
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave, for the same members, loss and rule."""
@@ -432,6 +440,7 @@ class Population:
         for generator, saved in zip(self._generators, state["generators"], strict=True):
             generator.set_state(saved)
         self._pasts = copy.deepcopy(list(state["optimizers"]))  # they are somebody else's
+        self._parted = state["parted"]
         self._chunks = []
 
 

@@ -101,7 +101,7 @@ class PPO:
             make_loss(self.actions, options, lambda *given: self.consolidation.adjust(*given)),
             rule,
             generators("update"),
-            1 if options.reset_at_change else chunk_size,
+            chunk_size,
             options.max_grad_norm,
             None if options.target_kl is None else ("approx_kl", 1.5 * options.target_kl),
             device,

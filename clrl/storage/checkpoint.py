@@ -22,7 +22,7 @@ from clrl.storage import files
 
 NAME = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
-_HEAD = b"clrl checkpoint 4\n"
+_HEAD = b"clrl checkpoint 5\n"
 _DIGEST = hashlib.sha256().digest_size
 
 

@@ -731,3 +731,31 @@ def test_a_loaded_population_does_not_share_memory_with_the_saved_one() -> None:
     other.learn(x, y)
     assert torch.equal(members.rows, expected)
     assert torch.equal(other.rows, expected)
+
+
+@pytest.mark.parametrize("new", [[0, 1, 2], [1], [0, 2]], ids=str)
+def test_members_made_new_are_as_if_alone(new: list[int]) -> None:
+    """Whoever else is made new, and whoever of a chunk is not."""
+    rule = UpdateRule(torch.optim.Adam, {"lr": 0.05}, [(ShrinkAndPerturb, {"noise_scale": 0.1})])
+
+    def trained(seeds: list[int]) -> Tensor:
+        members = population(seeds, rule)
+        members.learn(*examples(seeds))
+        members.restart(
+            [place for place, seed in enumerate(seeds) if seed in new],
+            lambda place: mlp(50 + seeds[place], 4, 3, widths=(6, 5), activation="tanh"),
+            lambda place: 70 + seeds[place],
+        )
+        for salt in (1, 2):
+            members.learn(*examples(seeds, salt=salt))
+            members = resumed(members, population(seeds, rule))
+        return used(members)
+
+    together = trained([0, 1, 2])
+    for seed in range(3):
+        assert torch.equal(together[seed], trained([seed])[0])
+
+
+def resumed(members: Population, other: Population) -> Population:
+    other.load_state_dict(members.state_dict())
+    return other

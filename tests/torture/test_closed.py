@@ -148,7 +148,7 @@ def test_a_malicious_checkpoint_is_reported_and_left_out(tmp_path: Path) -> None
     (run / record.STATUS).write_text(json.dumps(status))
     body = io.BytesIO()
     torch.save({"loop": Planted(target), "records": {}}, body)
-    content = b"clrl checkpoint 4\n" + hashlib.sha256(body.getvalue()).digest() + body.getvalue()
+    content = b"clrl checkpoint 5\n" + hashlib.sha256(body.getvalue()).digest() + body.getvalue()
     for name in (checkpoint.NAME, checkpoint.PREVIOUS):
         (run / name).write_bytes(content)
 

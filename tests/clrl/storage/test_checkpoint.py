@@ -104,7 +104,7 @@ def test_a_planted_action_does_not_run(tmp_path: Path, way: str) -> None:
         torch.save(planted, body)
     else:
         pickle.dump(planted, body)
-    head = b"clrl checkpoint 4\n"
+    head = b"clrl checkpoint 5\n"
     content = head + hashlib.sha256(body.getvalue()).digest() + body.getvalue()
     with pytest.raises(Damaged, match="not plain values and tensors") as caught:
         checkpoint.unpack(content, Path("here"))
@@ -118,6 +118,6 @@ def test_a_planted_action_does_not_run(tmp_path: Path, way: str) -> None:
 def test_something_else_than_a_mapping(tmp_path: Path) -> None:
     body = io.BytesIO()
     torch.save([1], body)
-    content = b"clrl checkpoint 4\n" + hashlib.sha256(body.getvalue()).digest() + body.getvalue()
+    content = b"clrl checkpoint 5\n" + hashlib.sha256(body.getvalue()).digest() + body.getvalue()
     with pytest.raises(Damaged, match="not a mapping"):
         checkpoint.unpack(content, tmp_path)
