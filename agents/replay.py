@@ -9,7 +9,7 @@ is then trimmed:
 - a batched outer product (``bmm`` over an inner dimension of 1) becomes an elementwise
   product: the same numbers, without the start-up cost of a matrix kernel;
 - products of matrices get a form that treats members alike (`clrl.agents.even`);
-- gradients are written where the optimizer reads them.
+- gradients are written where the optimizer reads them, and laid out as they lie there.
 """
 
 from __future__ import annotations
@@ -96,6 +96,7 @@ def record(
         if node.op == "call_function":
             _simplify_product(node)
     _shorten(graph)
+    _turn_products(graph, stored)
     look = None
     if members is not None:
         look = Look(module, members)
@@ -239,6 +240,38 @@ def _simplify_product(node: fx.Node) -> None:
         left = _shape(node.args[0])
         if left is not None and left[2] == 1:
             node.target = torch.ops.aten.mul.Tensor
+
+
+def _turn_products(graph: fx.Graph, stored: int) -> None:
+    """Compute (a b)^T that is to be stored as b^T a^T: to store across the grain takes longer."""
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    for result in output.args[0][:stored]:
+        if not _is_transpose(result) or len(result.users) > 1:
+            continue
+        product = result.args[0]
+        if product.target is stacked and len(product.users) == 1:
+            with graph.inserting_before(product):
+                turned = [_transposed(graph, factor) for factor in reversed(product.args)]
+                better = graph.call_function(stacked, tuple(turned))
+            better.meta.update(result.meta)
+            result.replace_all_uses_with(better)
+    graph.eliminate_dead_code()
+
+
+def _is_transpose(node: fx.Node) -> bool:
+    """Whether each matrix of a stack is transposed."""
+    axes = ((1, 2), (2, 1), (-1, -2), (-2, -1))
+    return node.target is torch.transpose and node.args[1:] in axes
+
+
+def _transposed(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    if _is_transpose(node):
+        assert isinstance(node.args[0], fx.Node)
+        return node.args[0]
+    made = graph.call_function(torch.transpose, (node, 1, 2))
+    first, *rest = node.meta["shape"]
+    made.meta.update(shape=(first, *reversed(rest)), dtype=node.meta["dtype"])
+    return made
 
 
 def _store(graph: fx.Graph, stored: int) -> list[list[tuple[int, int]]]:
