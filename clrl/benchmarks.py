@@ -183,8 +183,18 @@ BENCHMARKS = _Benchmarks(
 
 
 def is_control(name: str) -> bool:
-    """Whether a name of the table is that of a control task; plug-ins are not looked at."""
-    return any(entry.name == name and entry.target.startswith(_CONTROL) for entry in BENCHMARKS)
+    """Whether a name stands for a control task, by the table, or by what a plug-in is.
+
+    Raises:
+        UsageError: an unknown name, or a plug-in that can't be imported.
+    """
+    entry = BENCHMARKS.find(name)
+    if entry.source == "built in":
+        return entry.target.startswith(_CONTROL)
+    make = entry.load()
+    return isinstance(make, type) and issubclass(
+        make, import_target("clrl.envs.control:Benchmark", name)
+    )
 
 
 def as_choice(benchmark: Any) -> dict[str, Any]:

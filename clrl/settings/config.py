@@ -153,7 +153,7 @@ def agent_of(raw: Any, benchmark: str, place: Place) -> str:
 
 
 def default_agent(benchmark: str) -> str:
-    """The agent where none is named: one that acts, for our own control tasks."""
+    """The agent where none is named: one that acts, for control tasks."""
     return "ppo" if is_control(benchmark) else GENERAL["agent"]
 
 

@@ -13,8 +13,8 @@ import torch
 from clrl.agents.device import CPU, device_of
 from clrl.agents.options import SB3Options
 from clrl.agents.table import AGENTS
-from clrl.benchmarks import BENCHMARKS
-from clrl.envs.control import Benchmark, vector_of
+from clrl.benchmarks import BENCHMARKS, is_control
+from clrl.envs.control import vector_of
 from clrl.errors import UsageError
 from clrl.options import as_keywords
 from clrl.settings.config import RunConfig
@@ -45,7 +45,7 @@ def training(
             f"--device {device}: methods against forgetting compute on the CPU; expected "
             "--device cpu"
         )
-    acts = _acts(BENCHMARKS.find(config.benchmark.name).load())
+    acts = is_control(config.benchmark.name)
     if acts and isinstance(config.agent.options, SB3Options):
         if config.penalties:
             raise UsageError(
@@ -69,7 +69,7 @@ def prepare(config: RunConfig) -> None:
     AGENTS.find(config.agent.name).load()
     make = BENCHMARKS.find(config.benchmark.name).load()
     options = as_keywords(config.benchmark.options)
-    if _acts(make):
+    if is_control(config.benchmark.name):
         vector_of(make(**options), 1, 1).close()
     else:
         make(0, **options)
@@ -104,8 +104,3 @@ class _Measured(Exception):
 class _Nowhere:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         pass
-
-
-def _acts(make: Any) -> bool:
-    """Whether what makes a benchmark makes control tasks."""
-    return isinstance(make, type) and issubclass(make, Benchmark)

@@ -284,3 +284,10 @@ def test_an_id_of_an_environment_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Did you mean"):
         clrl.run({"name": "gymnasium", "id": "CartPol-v1"}, agent="ppo", out=tmp_path, quiet=True)
     assert "CartPole-v1" in gym.registry
+
+
+@pytest.mark.parametrize("maker", ["PermutedLine", "striding_line"])
+def test_a_benchmark_of_ones_own_has_an_agent_that_acts(example: None, maker: str) -> None:
+    settings = resolve({"benchmark": f"clrl_example.environments:{maker}"}, Place("test"))
+    assert settings.agent.name == "ppo"
+    assert settings.optimizer.name == "adam"
