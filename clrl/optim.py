@@ -17,6 +17,7 @@ from clrl.agents.optim.base import AddOn, WithAddOns, compose
 from clrl.agents.optim.continual_backprop import ContinualBackprop
 from clrl.agents.optim.elementwise import ElementwiseAdam, ElementwiseAdamW
 from clrl.agents.optim.members import Members
+from clrl.agents.optim.redo import ReDo
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.units import UnitReset, Units
@@ -34,6 +35,7 @@ __all__ = [
     "L2Init",
     "Members",
     "Penalty",
+    "ReDo",
     "ShrinkAndPerturb",
     "Sight",
     "UnitReset",

@@ -125,3 +125,16 @@ class ContinualBackpropOptions:
     replacement: Literal["accumulate", "probabilistic"] = "accumulate"
     transfer_bias: bool = True
     reset_optimizer: bool = True
+
+
+@dataclass(frozen=True)
+class ReDoOptions:
+    """Options of `clrl.agents.optim.redo.ReDo`, which describes them."""
+
+    threshold: float = 0.025
+    every: PositiveInt = 1000
+    examples: PositiveInt = 256
+    score: Literal["ratio-of-means", "mean-of-ratios"] = "ratio-of-means"
+    outgoing: Literal["zero", "fresh", "keep"] = "zero"
+    reset_optimizer: bool = True
+    part: Literal["all", "actor", "critic"] = "all"

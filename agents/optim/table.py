@@ -59,6 +59,12 @@ ADDONS = Table(
             "clrl.agents.optim.continual_backprop:ContinualBackprop",
             _OPTIONS + "ContinualBackpropOptions",
         ),
+        Entry(
+            "redo",
+            "re-initialise units that are dormant beside their layer's mean (Sokar et al. 2023)",
+            "clrl.agents.optim.redo:ReDo",
+            _OPTIONS + "ReDoOptions",
+        ),
     ],
     group="clrl.addons",
 )

@@ -9,6 +9,7 @@ import torch
 
 from clrl.agents.optim.adaupgd import AdaUPGD
 from clrl.agents.optim.continual_backprop import ContinualBackprop
+from clrl.agents.optim.redo import ReDo
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
@@ -45,6 +46,11 @@ def cbp(**options: Any) -> tuple[Any, dict[str, Any]]:
     return ContinualBackprop, {"replacement_rate": 0.02, "maturity_threshold": 2, **options}
 
 
+def redo(**options: Any) -> tuple[Any, dict[str, Any]]:
+    """Every sixth step, what is below the mean of its layer, or nearly."""
+    return ReDo, {"threshold": 0.8, "every": 6, **options}
+
+
 RULES = {
     "sgd": sgd(),
     "sgd, L2": sgd(weight_decay=0.01),
@@ -77,6 +83,10 @@ RULES = {
     "adamw cbp": UpdateRule(torch.optim.AdamW, {"lr": 0.01, "weight_decay": 0.1}, [cbp()]),
     "adam cbp, L2": adam(cbp(), weight_decay=0.01),
     "adam cbp, no reset": adam(cbp(reset_optimizer=False)),
+    "redo": sgd(redo(threshold=0.3)),
+    "adam redo": adam(redo(threshold=0.3)),
+    "adam redo, fresh": adam(redo(threshold=0.3, outgoing="fresh", score="mean-of-ratios")),
+    "redo, kept": sgd(redo(outgoing="keep", reset_optimizer=False, examples=40)),
     "upgd cbp s&p": UpdateRule(upgd().base, upgd().options, [cbp(), sp(noise_scale=1e-3)]),
     "adaupgd cbp": UpdateRule(adaupgd().base, adaupgd().options, [cbp()]),
 }
@@ -120,6 +130,7 @@ def test_keeps_the_contract_in_every_division(name: str) -> None:
     [
         (sp(noise_scale=1e-3, shrink=0.9), {"noise_scale": 0.0, "shrink": 1.0}),
         (cbp(), {"replacement_rate": 0.0}),
+        (redo(), {"threshold": -1.0}),
     ],
 )
 def test_an_addon_that_does_nothing_is_not_there(
@@ -138,6 +149,7 @@ def test_an_addon_that_does_nothing_is_not_there(
 
 RESETS: dict[str, dict[str, Any]] = {
     "continual-backprop": {"replacement_rate": 0.02, "maturity_threshold": 2},
+    "redo": {"threshold": 0.8, "every": 6},
 }
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from clrl.agents.actions import actions_of
 from clrl.agents.networks import MLP, Network
 from clrl.agents.optim.continual_backprop import ContinualBackprop
+from clrl.agents.optim.redo import ReDo
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.upgd import UPGD
@@ -858,6 +859,7 @@ def test_normalised_observations_are_what_the_networks_see() -> None:
 # Members do not depend on their siblings, to the last bit
 
 CBP = (ContinualBackprop, {"replacement_rate": 0.01, "maturity_threshold": 3})
+REDO = (ReDo, {"threshold": 0.5, "every": 3, "examples": 20})
 UPGD_RULE = UpdateRule(
     UPGD, {"lr": 0.01, "sigma": 0.01, "beta_utility": 0.9}, [(ShrinkAndPerturb, {})]
 )
@@ -871,6 +873,7 @@ INDEPENDENT: dict[str, tuple[UpdateRule, dict[str, Any]]] = {
     ),
     "upgd": (UPGD_RULE, {"entropy_coefficient": 0.01}),
     "continual-backprop": (UpdateRule(torch.optim.Adam, {"lr": 1e-3}, [CBP]), {}),
+    "redo": (UpdateRule(torch.optim.Adam, {"lr": 1e-3}, [REDO]), {}),
     "unbounded": (ADAM, {"max_grad_norm": 0.0}),
     "as CleanRL": (
         ADAM,
@@ -1079,7 +1082,14 @@ def test_a_member_that_diverges_is_frozen_and_its_siblings_go_on(
 
 @pytest.mark.parametrize(
     ("kind", "trained"),
-    [("normalised", 2), ("target_kl", 2), ("upgd", 2), ("continual-backprop", 2), ("upgd", 0)],
+    [
+        ("normalised", 2),
+        ("target_kl", 2),
+        ("upgd", 2),
+        ("continual-backprop", 2),
+        ("redo", 2),
+        ("upgd", 0),
+    ],
 )
 def test_state_round_trips_to_an_identical_future(kind: str, trained: int) -> None:
     rule, options = INDEPENDENT[kind]
