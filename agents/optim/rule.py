@@ -41,7 +41,12 @@ class UpdateRule:
     @property
     def needs_changes(self) -> bool:
         """Whether an add-on is to be told of changes of task."""
-        return any(getattr(addon, "needs_changes", False) for addon, _ in self.addons)
+        return any(
+            addon.hears_changes(options)
+            if hasattr(addon, "hears_changes")
+            else getattr(addon, "needs_changes", False)
+            for addon, options in self.addons
+        )
 
     @property
     def resets_units(self) -> bool:

@@ -65,6 +65,48 @@ ADDONS = Table(
             "clrl.agents.optim.redo:ReDo",
             _OPTIONS + "ReDoOptions",
         ),
+        Entry(
+            "self-normalized-resets",
+            "re-initialise units that are silent for longer than usual (Farias & Jozefiak 2025)",
+            "clrl.agents.optim.self_normalized_resets:SelfNormalizedResets",
+            _OPTIONS + "SelfNormalizedResetsOptions",
+        ),
+        Entry(
+            "regrama",
+            "re-initialise units with small gradients beside their layer's mean (ReGraMa 2025)",
+            "clrl.agents.optim.regrama:ReGraMa",
+            _OPTIONS + "ReGraMaOptions",
+        ),
+        Entry(
+            "calibrated-partial-resets",
+            "re-initialise every unit a little, the more so the less it learns",
+            "clrl.agents.optim.partial_resets:CalibratedPartialResets",
+            _OPTIONS + "CalibratedPartialResetsOptions",
+        ),
+        Entry(
+            "head-reset",
+            "re-initialise the last layer now and then (Nikishin et al. 2022)",
+            "clrl.agents.optim.resets:HeadReset",
+            _OPTIONS + "HeadResetOptions",
+        ),
+        Entry(
+            "full-reset",
+            "re-initialise the whole network now and then (Nikishin et al. 2022)",
+            "clrl.agents.optim.resets:FullReset",
+            _OPTIONS + "FullResetOptions",
+        ),
+        Entry(
+            "dash",
+            "shrink weights that do not point down the gradient (Shin et al. 2024)",
+            "clrl.agents.optim.dash:DASH",
+            _OPTIONS + "DASHOptions",
+        ),
+        Entry(
+            "fire",
+            "make each weight matrix the nearest isometry (Han et al. 2026)",
+            "clrl.agents.optim.fire:FIRE",
+            _OPTIONS + "FIREOptions",
+        ),
     ],
     group="clrl.addons",
 )

@@ -145,6 +145,13 @@ class Units:
             for name, index in changed:
                 self.members.reset_state(name, member, index)
 
+    def scale_outgoing(self, factors: Tensor) -> None:
+        """Multiply all weights that read units, by factors [members, units]."""
+        for w_out in self.w_out:
+            places = w_out.shape[2] // (self.copies * self.size)
+            columns = factors.repeat(1, self.copies).repeat_interleave(places, dim=1)
+            w_out.mul_(columns.view(len(w_out), 1, -1, *[1] * (w_out.ndim - 3)))
+
     def silence(self, member: int, units: Tensor) -> None:
         """Set the weights that read units of one member to 0, and nothing else."""
         for w_out in self.w_out:

@@ -177,6 +177,20 @@ def test_sizes_of_weights() -> None:
     torch.testing.assert_close(units["three"].outgoing()[0, 0], heads.mean(dim=0))
 
 
+def test_what_reads_a_unit_is_scaled_wherever_it_is_read() -> None:
+    for name, (_, readers, chosen) in COLUMNS.items():
+        network, units, _ = hand_made()
+        before = {path: value.detach().clone() for path, value in network.named_parameters()}
+        factors = torch.ones(1, units[name].size)
+        factors[0, list(chosen)] = 0.5
+        with torch.no_grad():
+            units[name].scale_outgoing(factors)
+        for path, columns in readers.items():
+            before[f"{path}.weight"][:, columns] *= 0.5
+        for path, value in network.named_parameters():
+            assert torch.equal(value, before[path]), path
+
+
 @pytest.mark.parametrize("outgoing", ["zero", "fresh", "keep"])
 def test_outgoing_weights_by_choice(outgoing: Literal["zero", "fresh", "keep"]) -> None:
     network, units, _ = hand_made()
