@@ -53,7 +53,7 @@ class ReDo(UnitReset):
             where an agent has both.
 
     Raises:
-        UsageError: the network has no such part.
+        UsageError: actor and critic are no parts of the network.
     """
 
     silent = True
@@ -79,7 +79,7 @@ class ReDo(UnitReset):
         if part != "all":
             parts = {layer.name.split("/")[0] for layer in self.layers if "/" in layer.name}
             self.layers = [one for one in self.layers if one.name.startswith(f"{part}/")]
-            if not self.layers:
+            if not parts & {"actor", "critic"}:
                 raise UsageError(
                     f"redo: part: expected all, got {part}; the network's units are "
                     f"{' and '.join(sorted(parts)) or 'not of parts'}"

@@ -15,8 +15,9 @@ class HeadReset(Surgery):
     resets at the most: ``times``); ``every=0`` is a new head for each task, as Juliani & Ash 2024
     try it with PPO. New weights are drawn by the network's own initialiser, and take the place of
     the old ones in the same tensors, so that the optimizer goes on with them. The last layers of
-    actor and critic are both heads. An agent's own memory (rollouts, running means of
-    observations) is left alone.
+    actor and critic are both heads. What else an agent has is left alone: rollouts, a replay
+    buffer, running means of observations; and the target networks of Stable-Baselines3's
+    agents, which follow at their own pace, where in the source a target is reset with its network.
 
     Args:
         members: the learners.
