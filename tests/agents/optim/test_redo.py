@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 from gymnasium import spaces
-from torch import Tensor
+from torch import Tensor, nn
 
 from clrl.agents.actions import Discrete
-from clrl.agents.networks import MLP
+from clrl.agents.networks import MLP, HiddenLayer, Network
+from clrl.agents.optim.base import compose
 from clrl.agents.optim.members import Members
 from clrl.agents.optim.redo import ReDo
 from clrl.agents.optim.units import Units
@@ -169,3 +170,39 @@ def test_scaling_a_layer_changes_nothing_and_scaling_a_unit_does() -> None:
         with torch.no_grad():
             rule.after_step({"layer_1": h * factor})
         assert [units for *_, units in rule.seen] == ([dormant] if dormant else [])
+
+
+class Pixels(Network):
+    """A convolution, flattened for a dense layer."""
+
+    hidden_layers = (HiddenLayer("layer_1", "inner", "act", "outer"),)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer, self.act = nn.Conv2d(1, 3, 2), nn.Linear(12, 2), nn.ReLU()
+        self.initialise(seeded(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outer(self.act(self.inner(x)).flatten(-3))  # type: ignore[no-any-return]
+
+    def fresh(self, name: str, generator: torch.Generator) -> Tensor:
+        return torch.randn(self.get_parameter(name).shape, generator=generator)
+
+
+def test_of_a_convolution_a_channel_that_fires_nowhere_is_recycled() -> None:
+    """The columns that read it go to 0, those of its four places, and the output stays."""
+    network = Pixels()
+    with torch.no_grad():
+        network.inner.bias.copy_(torch.tensor([9.0, -99.0, 9.0]))
+    base = torch.optim.SGD(network.parameters(), 0.0)
+    make = [lambda members: Seen(members, threshold=0.0, every=1)]
+    optimizer = compose(network, base, make, seeded())
+    x = torch.randn(5, 1, 3, 3, generator=seeded(2))
+    before = network(x)
+    before.sum().backward()
+    optimizer.step()
+    (rule,) = optimizer.chain.addons
+    assert isinstance(rule, Seen) and rule.seen == [(1, "layer_1", [1])]
+    assert torch.equal(network(x), before)
+    columns = (network.outer.weight == 0).all(dim=0).nonzero().flatten().tolist()
+    assert columns == [4, 5, 6, 7]
