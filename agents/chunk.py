@@ -13,7 +13,7 @@ from clrl.agents.calling import Call, Draw, draw, means, record_drawing, trainin
 from clrl.agents.compiled import Snapshot
 from clrl.agents.even import ALIGNMENT
 from clrl.agents.networks import Network
-from clrl.agents.objective import Objective
+from clrl.agents.objective import Objective, network_buffers
 from clrl.agents.optim.members import Flat
 from clrl.agents.optim.rule import StackedOptimizer, UpdateRule
 from clrl.agents.replay import Recording, Replay
@@ -105,8 +105,9 @@ class Chunk:
         self.scale = rows.new_ones(len(rows), 1)  # of the last gradients
         self.noise: list[Tensor] = []  # what networks drew in the last update, if anything
         self._replays: dict[Any, tuple[Replay, Sequence[Draw]]] = {}
+        buffers = network_buffers(kept)
         self.optimizer = StackedOptimizer(
-            rule, rows, flat, template, generators, apart, self._features
+            rule, rows, flat, template, generators, apart, self._features, buffers
         )
 
     def learn(

@@ -15,10 +15,18 @@
 from clrl.agents.optim.adaupgd import AdaUPGD
 from clrl.agents.optim.base import AddOn, WithAddOns, compose
 from clrl.agents.optim.continual_backprop import ContinualBackprop
+from clrl.agents.optim.dash import DASH
 from clrl.agents.optim.elementwise import ElementwiseAdam, ElementwiseAdamW
+from clrl.agents.optim.fire import FIRE
 from clrl.agents.optim.members import Members
+from clrl.agents.optim.partial_resets import CalibratedPartialResets
+from clrl.agents.optim.redo import ReDo
+from clrl.agents.optim.regrama import ReGraMa
+from clrl.agents.optim.resets import FullReset, HeadReset
 from clrl.agents.optim.rule import UpdateRule
+from clrl.agents.optim.self_normalized_resets import SelfNormalizedResets
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
+from clrl.agents.optim.surgery import Surgery
 from clrl.agents.optim.units import UnitReset, Units
 from clrl.agents.optim.upgd import UPGD
 from clrl.agents.penalties.base import Penalty, Sight
@@ -34,6 +42,15 @@ __all__ = [
     "L2Init",
     "Members",
     "Penalty",
+    "ReDo",
+    "CalibratedPartialResets",
+    "DASH",
+    "FIRE",
+    "HeadReset",
+    "FullReset",
+    "ReGraMa",
+    "SelfNormalizedResets",
+    "Surgery",
     "ShrinkAndPerturb",
     "Sight",
     "UnitReset",

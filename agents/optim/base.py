@@ -24,8 +24,8 @@ class AddOn:
         needs_features: whether the hooks around a step are to be given the hidden activations of
             the batch that is learned.
         needs_changes: whether it is to be told that the task changed. A learner that is not told
-            of changes has no such add-on; where acting at changes is one way of several, it is an
-            option of the add-on, off unless asked for.
+            of changes has no such add-on. Where it follows from options, `hears_changes` says so
+            too.
         resets_units: whether it starts weights anew, and the base's state of them; Adam then
             counts its steps by element.
     """
@@ -36,6 +36,11 @@ class AddOn:
 
     def __init__(self, members: Members) -> None:
         self.members = members
+
+    @classmethod
+    def hears_changes(cls, options: Mapping[str, Any]) -> bool:
+        """Whether one with these options is to be told that the task changed."""
+        return cls.needs_changes
 
     def before_step(self, features: Mapping[str, Tensor]) -> None:
         """Act before one step of the base optimizer; it may change gradients.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -54,6 +54,8 @@ class Members:
         optimizer: the base optimizer.
         reset_state: makes the optimizer's state new for some elements of one member's
             parameter: takes the parameter's name, the member and an index into the shape.
+        buffers: what the networks keep besides, such as BatchNorm's running statistics: name to
+            [members, *shape]; edited in place.
     """
 
     parameters: Mapping[str, Tensor]
@@ -63,6 +65,7 @@ class Members:
     network: Network
     optimizer: torch.optim.Optimizer
     reset_state: Callable[[str, int, Index], None]
+    buffers: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def hidden_layers(self) -> tuple[HiddenLayer, ...]:
@@ -78,6 +81,19 @@ class Members:
         """Draw one member's parameter anew, whole, and make the optimizer's state of it new."""
         self.parameters[name][member] = self.fresh(name, member)
         self.reset_state(name, member, (...,))
+
+    def forget_statistics(self, norm: str, member: int, index: Index = (...,)) -> None:
+        """Set a norm's running statistics, if it has any, to those it began with.
+
+        Args:
+            norm: the path of the module.
+            member: whose.
+            index: of which units.
+        """
+        for part, value in (("running_mean", 0.0), ("running_var", 1.0)):
+            own = self.buffers.get(f"{norm}.{part}")
+            if own is not None:
+                own[member, *index] = value
 
     @property
     def lr(self) -> float:
@@ -105,8 +121,9 @@ class Members:
             }
 
         views = {name: value.detach().unsqueeze(0) for name, value in parameters.items()}
-        own = [generator]
-        return cls(views, list(views.values()), gradients, own, network, optimizer, reset_state)
+        buffers = {name: value.unsqueeze(0) for name, value in network.named_buffers()}
+        all_of_them, own = list(views.values()), [generator]
+        return cls(views, all_of_them, gradients, own, network, optimizer, reset_state, buffers)
 
 
 class Flat:

@@ -125,3 +125,83 @@ class ContinualBackpropOptions:
     replacement: Literal["accumulate", "probabilistic"] = "accumulate"
     transfer_bias: bool = True
     reset_optimizer: bool = True
+
+
+@dataclass(frozen=True)
+class ReDoOptions:
+    """Options of `clrl.agents.optim.redo.ReDo`, which describes them."""
+
+    threshold: float = 0.025
+    every: PositiveInt = 1000
+    examples: PositiveInt = 256
+    score: Literal["ratio-of-means", "mean-of-ratios"] = "ratio-of-means"
+    outgoing: Literal["zero", "fresh", "keep"] = "zero"
+    reset_optimizer: bool = True
+    part: Literal["all", "actor", "critic"] = "all"
+
+
+@dataclass(frozen=True)
+class SelfNormalizedResetsOptions:
+    """Options of `clrl.agents.optim.self_normalized_resets.SelfNormalizedResets`."""
+
+    rejection: Fraction = 0.01
+    every: PositiveInt = 10_000
+    longest: PositiveInt = 1024
+    above: float = 0.0
+
+
+@dataclass(frozen=True)
+class ReGraMaOptions:
+    """Options of `clrl.agents.optim.regrama.ReGraMa`, which describes them."""
+
+    threshold: float = 0.01
+    every: PositiveInt = 1000
+    updates: PositiveInt = 64
+    fraction: Fraction = 1.0
+    outgoing: Literal["keep", "zero", "fresh"] = "keep"
+
+
+@dataclass(frozen=True)
+class CalibratedPartialResetsOptions:
+    """Options of `clrl.agents.optim.partial_resets.CalibratedPartialResets`."""
+
+    rate: Fraction = 0.015
+    sharpness: NonNegativeFloat = 16.0
+    every: PositiveInt = 1000
+    decay: Decay = 0.99
+
+
+@dataclass(frozen=True)
+class HeadResetOptions:
+    """Options of `clrl.agents.optim.resets.HeadReset`, which describes them."""
+
+    every: NonNegativeInt = 20_000
+    times: NonNegativeInt = 0
+    layers: PositiveInt = 1
+
+
+@dataclass(frozen=True)
+class FullResetOptions:
+    """Options of `clrl.agents.optim.resets.FullReset`, which describes them."""
+
+    every: NonNegativeInt = 200_000
+    times: NonNegativeInt = 0
+
+
+@dataclass(frozen=True)
+class DASHOptions:
+    """Options of `clrl.agents.optim.dash.DASH`, which describes them."""
+
+    every: NonNegativeInt = 0
+    times: NonNegativeInt = 0
+    shrink: Fraction = 0.3
+    rate: Fraction = 0.3
+
+
+@dataclass(frozen=True)
+class FIREOptions:
+    """Options of `clrl.agents.optim.fire.FIRE`, which describes them."""
+
+    every: NonNegativeInt = 0
+    times: NonNegativeInt = 0
+    iterations: PositiveInt = 10

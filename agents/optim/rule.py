@@ -41,7 +41,12 @@ class UpdateRule:
     @property
     def needs_changes(self) -> bool:
         """Whether an add-on is to be told of changes of task."""
-        return any(getattr(addon, "needs_changes", False) for addon, _ in self.addons)
+        return any(
+            addon.hears_changes(options)
+            if hasattr(addon, "hears_changes")
+            else getattr(addon, "needs_changes", False)
+            for addon, options in self.addons
+        )
 
     @property
     def resets_units(self) -> bool:
@@ -101,6 +106,7 @@ class StackedOptimizer(Chain):
         apart: whether each member gets a base optimizer of its own, on parameters of their
             true shapes; for bases that would mix members (`mixes_members`).
         features: the hidden activations of the batch just learned; see `Chain`.
+        buffers: what the members' networks keep besides: name to [members, *shape].
     """
 
     def __init__(
@@ -112,6 +118,7 @@ class StackedOptimizer(Chain):
         generators: Sequence[torch.Generator],
         apart: bool,
         features: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor] | None = None,
     ) -> None:
         base: torch.optim.Optimizer
         if apart:
@@ -132,7 +139,9 @@ class StackedOptimizer(Chain):
             return flat.views(rows.grad)
 
         views = flat.views(rows)
-        members = Members(views, [rows], gradients, generators, network, base, reset_state)
+        members = Members(
+            views, [rows], gradients, generators, network, base, reset_state, buffers or {}
+        )
         addons = [addon(members, **options) for addon, options in rule.addons]
         super().__init__(base, addons, features, generators)
         self._rows = rows

@@ -111,7 +111,8 @@ class Units:
         """Make units of one member new.
 
         Their incoming weights are drawn anew by the network's initialiser, the incoming bias goes
-        to 0, a norm's scale to 1 and shift to 0.
+        to 0, a norm's scale to 1 and shift to 0, the mean and variance that a BatchNorm keeps to 0
+        and 1.
 
         Args:
             member: whose.
@@ -126,6 +127,7 @@ class Units:
         values = {f"{incoming}.bias": 0.0}
         if self.layer.norm:
             values |= {f"{self.layer.norm}.weight": 1.0, f"{self.layer.norm}.bias": 0.0}
+            self.members.forget_statistics(self.layer.norm, member, (units,))
         for name, value in values.items():
             if name in parameters:
                 parameters[name][member, units] = value
@@ -143,6 +145,18 @@ class Units:
             for name, index in changed:
                 self.members.reset_state(name, member, index)
 
+    def scale_outgoing(self, factors: Tensor) -> None:
+        """Multiply all weights that read units, by factors [members, units]."""
+        for w_out in self.w_out:
+            places = w_out.shape[2] // (self.copies * self.size)
+            columns = factors.repeat(1, self.copies).repeat_interleave(places, dim=1)
+            w_out.mul_(columns.view(len(w_out), 1, -1, *[1] * (w_out.ndim - 3)))
+
+    def silence(self, member: int, units: Tensor) -> None:
+        """Set the weights that read units of one member to 0, and nothing else."""
+        for w_out in self.w_out:
+            w_out[member, :, self._columns(w_out, units)] = 0.0
+
 
 class UnitReset(AddOn):
     """Starts some units anew, after steps of the base: a subclass says which, and when.
@@ -156,6 +170,9 @@ class UnitReset(AddOn):
     Attributes:
         outgoing: see `Units.start_anew`.
         reset_optimizer: see there.
+        silent: whether outgoing weights that are to be 0 are so in the end, where what reads them
+            starts anew in the same step: of two such units in neighbouring layers. Else that one's
+            incoming weight is as new as its others.
         layers: the hidden layers' units.
         steps: of the base so far.
     """
@@ -164,6 +181,7 @@ class UnitReset(AddOn):
     resets_units = True
     outgoing: Literal["zero", "fresh", "keep"] = "zero"
     reset_optimizer = True
+    silent = False
 
     def __init__(self, members: Members) -> None:
         super().__init__(members)
@@ -190,10 +208,15 @@ class UnitReset(AddOn):
     def after_step(self, features: Mapping[str, Tensor]) -> None:
         """Start anew what is due."""
         self.steps += 1
+        renewed = []
         for layer in self.layers:
             for member, units in self.due(layer, features):
                 if len(units):
                     self.renew(layer, member, units)
+                    renewed.append((layer, member, units))
+        if self.silent and self.outgoing == "zero":
+            for layer, member, units in renewed:
+                layer.silence(member, units)
 
     def state_dict(self) -> dict[str, Any]:
         """The step count."""

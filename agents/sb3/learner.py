@@ -107,7 +107,7 @@ class Learner(abc.ABC):
         safe_parameters: the parameters at the last `mark_safe`: name to [1, *shape].
 
     Raises:
-        UsageError: the algorithm cannot do with these spaces, network or options.
+        UsageError: the algorithm cannot do with these spaces, network, options or add-ons.
     """
 
     algorithm: ClassVar[type[BaseAlgorithm]]
@@ -124,6 +124,11 @@ class Learner(abc.ABC):
         options: SB3Options,
         watch: Watch = lambda *_: None,
     ) -> None:
+        if rule.needs_changes:
+            raise UsageError(
+                f"sb3:{type(self).__name__} is not told of changes of task; expected add-ons that "
+                "act after so many updates, where they have an option every"
+            )
         self._check_network(network)
         self._check_spaces(envs.single_observation_space, envs.single_action_space)
         self._network_options = network

@@ -119,6 +119,10 @@ class Plain:
             total, loss, self.kept = self.objective(parameters, self.kept, inputs, target)
             self.optimizer.zero_grad()
             total.backward()  # type: ignore[no-untyped-call]
+            with torch.no_grad():  # what resets find, and change, are the network's own
+                for name, own in self.network.named_buffers():
+                    own.copy_(self.kept[name])
+                    self.kept[name] = own
             self.optimizer.step()
             losses.append(loss.detach())
         return torch.stack(losses)

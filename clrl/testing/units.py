@@ -122,16 +122,22 @@ class _Look:
 
         outgoing = {"zero": _ZERO, "fresh": _DRAWN, "keep": _STAYS}[self.reset.outgoing]
         for layer, units in self.named:
-            size = len(self.before[f"{layer.incoming}.weight"])
-            columns = torch.cat([units + copy * size for copy in range(layer.copies)])
             expect(f"{layer.incoming}.weight", units, _DRAWN)
             expect(f"{layer.incoming}.bias", units, _ZERO)
             expect(f"{layer.norm}.weight", units, _ONE)
             expect(f"{layer.norm}.bias", units, _ZERO)
             for path in layer.readers:
-                expect(f"{path}.weight", (slice(None), columns), outgoing)
+                expect(f"{path}.weight", (slice(None), self._columns(layer, units)), outgoing)
                 expect(f"{path}.bias", ..., _FREE)
+        if self.reset.silent and outgoing == _ZERO:
+            for layer, units in self.named:
+                for path in layer.readers:
+                    expect(f"{path}.weight", (slice(None), self._columns(layer, units)), _ZERO)
         return found
+
+    def _columns(self, layer: HiddenLayer, units: Tensor) -> Tensor:
+        size = len(self.before[f"{layer.incoming}.weight"])
+        return torch.cat([units + copy * size for copy in range(layer.copies)])
 
     def expect_parameters(self) -> None:
         """New numbers are what they are to be, and the others what they were.

@@ -9,7 +9,14 @@ import torch
 
 from clrl.agents.optim.adaupgd import AdaUPGD
 from clrl.agents.optim.continual_backprop import ContinualBackprop
+from clrl.agents.optim.dash import DASH
+from clrl.agents.optim.fire import FIRE
+from clrl.agents.optim.partial_resets import CalibratedPartialResets
+from clrl.agents.optim.redo import ReDo
+from clrl.agents.optim.regrama import ReGraMa
+from clrl.agents.optim.resets import FullReset, HeadReset
 from clrl.agents.optim.rule import UpdateRule
+from clrl.agents.optim.self_normalized_resets import SelfNormalizedResets
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
 from clrl.agents.optim.units import UnitReset
@@ -45,6 +52,20 @@ def cbp(**options: Any) -> tuple[Any, dict[str, Any]]:
     return ContinualBackprop, {"replacement_rate": 0.02, "maturity_threshold": 2, **options}
 
 
+def redo(**options: Any) -> tuple[Any, dict[str, Any]]:
+    """Every sixth step, what is below the mean of its layer, or nearly."""
+    return ReDo, {"threshold": 0.8, "every": 6, **options}
+
+
+def surgery(addon: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """Once, early."""
+    return addon, {"every": 5, "times": 1, **options}
+
+
+SNR = (SelfNormalizedResets, {"rejection": 0.05, "every": 20, "longest": 3, "above": 0.9})
+GRAMA = (ReGraMa, {"threshold": 0.5, "every": 6, "updates": 2})
+CPR = (CalibratedPartialResets, {"rate": 0.2, "every": 5})
+
 RULES = {
     "sgd": sgd(),
     "sgd, L2": sgd(weight_decay=0.01),
@@ -77,6 +98,23 @@ RULES = {
     "adamw cbp": UpdateRule(torch.optim.AdamW, {"lr": 0.01, "weight_decay": 0.1}, [cbp()]),
     "adam cbp, L2": adam(cbp(), weight_decay=0.01),
     "adam cbp, no reset": adam(cbp(reset_optimizer=False)),
+    "redo": sgd(redo(threshold=0.3)),
+    "adam redo": adam(redo(threshold=0.3)),
+    "adam redo, fresh": adam(redo(threshold=0.3, outgoing="fresh", score="mean-of-ratios")),
+    "redo, kept": sgd(redo(outgoing="keep", reset_optimizer=False, examples=40)),
+    "snr": sgd(SNR),
+    "adam snr": adam(SNR),
+    "regrama": sgd(GRAMA),
+    "adam regrama, zero": adam((ReGraMa, {**GRAMA[1], "outgoing": "zero", "fraction": 0.3})),
+    "cpr": sgd(CPR),
+    "adam cpr": adam(CPR),
+    "head reset": adam(surgery(HeadReset)),
+    "head reset, two layers": sgd(surgery(HeadReset, layers=2, times=3)),
+    "full reset": adam(surgery(FullReset)),
+    "upgd full reset": UpdateRule(upgd().base, upgd().options, [surgery(FullReset)]),
+    "dash": sgd(surgery(DASH, times=3), lr=0.01, momentum=0.9),
+    "adam fire": adam(surgery(FIRE)),
+    "fire": sgd(surgery(FIRE)),
     "upgd cbp s&p": UpdateRule(upgd().base, upgd().options, [cbp(), sp(noise_scale=1e-3)]),
     "adaupgd cbp": UpdateRule(adaupgd().base, adaupgd().options, [cbp()]),
 }
@@ -120,6 +158,15 @@ def test_keeps_the_contract_in_every_division(name: str) -> None:
     [
         (sp(noise_scale=1e-3, shrink=0.9), {"noise_scale": 0.0, "shrink": 1.0}),
         (cbp(), {"replacement_rate": 0.0}),
+        (redo(), {"threshold": -1.0}),
+        (SNR, {"rejection": 0.0}),
+        (GRAMA, {"threshold": -1.0}),
+        (GRAMA, {"fraction": 0.0}),
+        (CPR, {"rate": 0.0}),
+        (surgery(DASH), {"shrink": 1.0}),
+        (surgery(HeadReset), {"every": 0}),
+        (surgery(FullReset), {"every": 0}),
+        (surgery(FIRE), {"every": 0}),
     ],
 )
 def test_an_addon_that_does_nothing_is_not_there(
@@ -138,6 +185,9 @@ def test_an_addon_that_does_nothing_is_not_there(
 
 RESETS: dict[str, dict[str, Any]] = {
     "continual-backprop": {"replacement_rate": 0.02, "maturity_threshold": 2},
+    "redo": {"threshold": 0.8, "every": 6},
+    "self-normalized-resets": {"longest": 6, "above": 1.5},
+    "regrama": {"threshold": 0.5, "every": 6, "updates": 2},
 }
 
 

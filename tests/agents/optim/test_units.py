@@ -13,7 +13,10 @@ from clrl.agents.networks import HiddenLayer, Network
 from clrl.agents.optim.base import WithAddOns, compose
 from clrl.agents.optim.elementwise import ElementwiseAdam
 from clrl.agents.optim.members import Members
+from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.units import UnitReset, Units
+from clrl.agents.options import MLPOptions
+from clrl.testing.learners import Plain, Problem
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -174,6 +177,20 @@ def test_sizes_of_weights() -> None:
     torch.testing.assert_close(units["three"].outgoing()[0, 0], heads.mean(dim=0))
 
 
+def test_what_reads_a_unit_is_scaled_wherever_it_is_read() -> None:
+    for name, (_, readers, chosen) in COLUMNS.items():
+        network, units, _ = hand_made()
+        before = {path: value.detach().clone() for path, value in network.named_parameters()}
+        factors = torch.ones(1, units[name].size)
+        factors[0, list(chosen)] = 0.5
+        with torch.no_grad():
+            units[name].scale_outgoing(factors)
+        for path, columns in readers.items():
+            before[f"{path}.weight"][:, columns] *= 0.5
+        for path, value in network.named_parameters():
+            assert torch.equal(value, before[path]), path
+
+
 @pytest.mark.parametrize("outgoing", ["zero", "fresh", "keep"])
 def test_outgoing_weights_by_choice(outgoing: Literal["zero", "fresh", "keep"]) -> None:
     network, units, _ = hand_made()
@@ -222,3 +239,40 @@ def test_gradients_are_there_for_rules_that_read_them() -> None:
     network, _ = trained(Still, 1)
     assert network.third.weight.grad is not None
     torch.testing.assert_close(seen[0], network.third.weight.grad.abs().mean(dim=1))
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_what_a_batch_norm_keeps_of_a_unit_starts_anew(stacked: bool) -> None:
+    """In the engine, of the member whose unit it is."""
+
+    class First(UnitReset):
+        def due(self, layer: Units, features: Mapping[str, Tensor]) -> Iterable[tuple[int, Tensor]]:
+            if self.steps < 3 or layer.name != "layer_1":
+                return []
+            seeds = [generator.initial_seed() for generator in self.members.generators]
+            return [(seeds.index(1000), torch.tensor([2]))] if 1000 in seeds else []
+
+    def learned(addon: Any) -> dict[str, Tensor]:
+        problem = Problem(
+            UpdateRule(torch.optim.SGD, {"lr": 0.01}, [(addon, {})]),
+            3,
+            options=MLPOptions(widths=(4, 3), batch_norm=True),
+        )
+        x, y = problem.examples([0, 1], 3)
+        if stacked:
+            population = problem.population([0, 1], 2)
+            population.learn(x, y)
+            return {name: value.clone() for name, value in population.kept.items()}
+        plain = Plain(problem, 0)
+        plain.learn(x[0], y[0])
+        return {name: value.unsqueeze(0) for name, value in plain.kept.items()}
+
+    expected = learned(Never)
+    for name, fresh in (("running_mean", 0.0), ("running_var", 1.0)):
+        own = expected[f"norms.0.{name}"]
+        assert own[0, 2] != fresh
+        own[0, 2] = fresh
+    found = learned(First)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name

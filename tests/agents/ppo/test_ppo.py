@@ -21,7 +21,14 @@ from torch import Tensor, nn
 from clrl.agents.actions import actions_of
 from clrl.agents.networks import MLP, Network
 from clrl.agents.optim.continual_backprop import ContinualBackprop
+from clrl.agents.optim.dash import DASH
+from clrl.agents.optim.fire import FIRE
+from clrl.agents.optim.partial_resets import CalibratedPartialResets
+from clrl.agents.optim.redo import ReDo
+from clrl.agents.optim.regrama import ReGraMa
+from clrl.agents.optim.resets import FullReset, HeadReset
 from clrl.agents.optim.rule import UpdateRule
+from clrl.agents.optim.self_normalized_resets import SelfNormalizedResets
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.upgd import UPGD
 from clrl.agents.options import MLPOptions, PPOOptions
@@ -858,6 +865,16 @@ def test_normalised_observations_are_what_the_networks_see() -> None:
 # Members do not depend on their siblings, to the last bit
 
 CBP = (ContinualBackprop, {"replacement_rate": 0.01, "maturity_threshold": 3})
+REDO = (ReDo, {"threshold": 0.5, "every": 3, "examples": 20})
+RESETS = [
+    (SelfNormalizedResets, {"every": 3, "longest": 2, "above": 0.8}),
+    (ReGraMa, {"threshold": 0.3, "every": 3, "updates": 2}),
+    (CalibratedPartialResets, {"rate": 0.1, "every": 2}),
+    (HeadReset, {"every": 5}),
+    (DASH, {"every": 4}),
+    (FIRE, {"every": 7, "times": 1}),
+    (FullReset, {"every": 9, "times": 1}),
+]
 UPGD_RULE = UpdateRule(
     UPGD, {"lr": 0.01, "sigma": 0.01, "beta_utility": 0.9}, [(ShrinkAndPerturb, {})]
 )
@@ -871,6 +888,8 @@ INDEPENDENT: dict[str, tuple[UpdateRule, dict[str, Any]]] = {
     ),
     "upgd": (UPGD_RULE, {"entropy_coefficient": 0.01}),
     "continual-backprop": (UpdateRule(torch.optim.Adam, {"lr": 1e-3}, [CBP]), {}),
+    "redo": (UpdateRule(torch.optim.Adam, {"lr": 1e-3}, [REDO]), {}),
+    "resets": (UpdateRule(torch.optim.Adam, {"lr": 1e-3}, RESETS), {}),
     "unbounded": (ADAM, {"max_grad_norm": 0.0}),
     "as CleanRL": (
         ADAM,
@@ -1079,7 +1098,15 @@ def test_a_member_that_diverges_is_frozen_and_its_siblings_go_on(
 
 @pytest.mark.parametrize(
     ("kind", "trained"),
-    [("normalised", 2), ("target_kl", 2), ("upgd", 2), ("continual-backprop", 2), ("upgd", 0)],
+    [
+        ("normalised", 2),
+        ("target_kl", 2),
+        ("upgd", 2),
+        ("continual-backprop", 2),
+        ("redo", 2),
+        ("resets", 2),
+        ("upgd", 0),
+    ],
 )
 def test_state_round_trips_to_an_identical_future(kind: str, trained: int) -> None:
     rule, options = INDEPENDENT[kind]

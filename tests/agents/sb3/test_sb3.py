@@ -21,8 +21,11 @@ from torch import Tensor, nn
 
 from clrl.agents import sb3
 from clrl.agents.optim.continual_backprop import ContinualBackprop
+from clrl.agents.optim.fire import FIRE
+from clrl.agents.optim.redo import ReDo
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
+from clrl.agents.optim.units import Units
 from clrl.agents.optim.upgd import UPGD
 from clrl.agents.options import (
     MLPOptions,
@@ -283,6 +286,29 @@ def test_continual_backprop_replaces_units_of_every_network(name: str) -> None:
         assert state["replaced"].item() > 0, layer
         # What it saw is the batch that was learned from.
         assert state["mean"].abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["PPO", "SAC"])
+def test_units_of_the_critic_alone_start_anew(name: str) -> None:
+    """Whether actor and critic have one optimizer or two."""
+    seen: set[str] = set()
+
+    class Seen(ReDo):
+        def renew(self, layer: Units, member: int, units: Tensor) -> None:
+            seen.add(layer.name)
+            super().renew(layer, member, units)
+
+    options = {"threshold": 0.9, "every": 4, "part": "critic"}
+    trained(name, UpdateRule(torch.optim.Adam, {"lr": 1e-3}, [(Seen, options)]))
+    assert seen and all(one.startswith("critic/") for one in seen)
+
+
+def test_what_acts_at_changes_of_task_is_refused() -> None:
+    with pytest.raises(UsageError, match="sb3:PPO is not told of changes of task; expected"):
+        learner("PPO", UpdateRule(torch.optim.Adam, {"lr": 1e-3}, [(FIRE, {})]))
+    one = trained("PPO", UpdateRule(torch.optim.SGD, {"lr": 0.0}, [(FIRE, {"every": 3})]))
+    weight = one.model.policy.mlp_extractor.policy_net[2].weight.detach()
+    torch.testing.assert_close(weight @ weight.T, 8 / 12 * torch.eye(8), rtol=0, atol=0.05)
 
 
 def test_shrink_and_perturb_acts_after_each_step() -> None:

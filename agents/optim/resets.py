@@ -1,0 +1,90 @@
+"""Heads and whole networks that start anew (Nikishin et al. 2022), over any base optimizer."""
+
+from __future__ import annotations
+
+from clrl.agents.optim.members import Members
+from clrl.agents.optim.options import FullResetOptions, HeadResetOptions
+from clrl.agents.optim.surgery import Surgery
+
+
+class HeadReset(Surgery):
+    """The last layers start anew, with the optimizer's state of them; the rest goes on.
+
+    Nikishin et al., "The primacy bias in deep reinforcement learning", ICML 2022; official code
+    evgenii-nikishin/rl_with_resets. By default every 20000 updates, as SPR there (which has four
+    resets at the most: ``times``); ``every=0`` is a new head for each task, as Juliani & Ash 2024
+    try it with PPO. New weights are drawn by the network's own initialiser, and take the place of
+    the old ones in the same tensors, so that the optimizer goes on with them. The last layers of
+    actor and critic are both heads. What else an agent has is left alone: rollouts, a replay
+    buffer, running means of observations; and the target networks of Stable-Baselines3's
+    agents, which follow at their own pace, where in the source a target is reset with its network.
+
+    Args:
+        members: the learners.
+        every: updates from one reset to the next; 0 for resets at changes of task.
+        times: the most resets; 0 for no bound.
+        layers: how many layers from the output on are the head, norms between them included.
+    """
+
+    default_every = HeadResetOptions.every
+
+    def __init__(
+        self,
+        members: Members,
+        every: int = HeadResetOptions.every,
+        times: int = HeadResetOptions.times,
+        layers: int = HeadResetOptions.layers,
+    ) -> None:
+        super().__init__(members, every, times)
+        declared = members.hidden_layers
+        incoming = {layer.incoming for layer in declared}
+        last = {path for layer in declared for path in layer.readers} - incoming
+        self._modules = set(last)
+        for _ in range(layers - 1):
+            below = [layer for layer in declared if last & {*layer.readers}]
+            last = {layer.incoming for layer in below}
+            self._modules |= last | {layer.norm for layer in below if layer.norm}
+
+    def operate(self, member: int) -> None:
+        """Start the head of one learner anew."""
+        _start_anew(self.members, member, self._modules)
+
+
+class FullReset(Surgery):
+    """The whole network starts anew, with the optimizer's state.
+
+    Nikishin et al. 2022, as their SAC; see `HeadReset`. By default every 200000 updates;
+    ``every=0`` is a new network for each task. Parameters without a layer, such as a policy's
+    spread, go back to where they began, and so do running statistics of BatchNorm. What other
+    add-ons remember goes on.
+
+    Args:
+        members: the learners.
+        every: updates from one reset to the next; 0 for resets at changes of task.
+        times: the most resets; 0 for no bound.
+    """
+
+    default_every = FullResetOptions.every
+
+    def __init__(
+        self,
+        members: Members,
+        every: int = FullResetOptions.every,
+        times: int = FullResetOptions.times,
+    ) -> None:
+        super().__init__(members, every, times)
+
+    def operate(self, member: int) -> None:
+        """Start one learner anew."""
+        _start_anew(self.members, member, None)
+
+
+def _start_anew(members: Members, member: int, modules: set[str] | None) -> None:
+    """Parameters and running statistics of some modules, or of all."""
+    for name in members.parameters:
+        if modules is None or name.rpartition(".")[0] in modules:
+            members.start_anew(name, member)
+    for name in members.buffers:
+        norm = name.rpartition(".")[0]
+        if modules is None or norm in modules:
+            members.forget_statistics(norm, member)
