@@ -16,11 +16,14 @@ from clrl.agents.optim.adaupgd import AdaUPGD
 from clrl.agents.optim.base import AddOn, WithAddOns, compose
 from clrl.agents.optim.continual_backprop import ContinualBackprop
 from clrl.agents.optim.elementwise import ElementwiseAdam, ElementwiseAdamW
+from clrl.agents.optim.hare_tortoise import HareAndTortoise
 from clrl.agents.optim.members import Members
+from clrl.agents.optim.normalize_project import NormalizeAndProject
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.units import UnitReset, Units
 from clrl.agents.optim.upgd import UPGD
+from clrl.agents.optim.weight_clipping import WeightClipping
 from clrl.agents.penalties.base import Penalty, Sight
 from clrl.agents.penalties.l2_init import L2Init
 
@@ -31,14 +34,17 @@ __all__ = [
     "ContinualBackprop",
     "ElementwiseAdam",
     "ElementwiseAdamW",
+    "HareAndTortoise",
     "L2Init",
     "Members",
+    "NormalizeAndProject",
     "Penalty",
     "ShrinkAndPerturb",
     "Sight",
     "UnitReset",
     "Units",
     "UpdateRule",
+    "WeightClipping",
     "WithAddOns",
     "compose",
 ]

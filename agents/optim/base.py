@@ -25,7 +25,7 @@ class AddOn:
             the batch that is learned.
         needs_changes: whether it is to be told that the task changed. A learner that is not told
             of changes has no such add-on; where acting at changes is one way of several, it is an
-            option of the add-on, off unless asked for.
+            option ``when`` of the add-on, which asks for it by being ``"change"``.
         resets_units: whether it starts weights anew, and the base's state of them; Adam then
             counts its steps by element.
     """

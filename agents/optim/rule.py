@@ -41,7 +41,10 @@ class UpdateRule:
     @property
     def needs_changes(self) -> bool:
         """Whether an add-on is to be told of changes of task."""
-        return any(getattr(addon, "needs_changes", False) for addon, _ in self.addons)
+        return any(
+            getattr(addon, "needs_changes", False) or options.get("when") == "change"
+            for addon, options in self.addons
+        )
 
     @property
     def resets_units(self) -> bool:
