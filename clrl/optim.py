@@ -24,13 +24,20 @@ from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.units import UnitReset, Units
 from clrl.agents.optim.upgd import UPGD
 from clrl.agents.optim.weight_clipping import WeightClipping
-from clrl.agents.penalties.base import Penalty, Sight
+from clrl.agents.penalties.base import Penalty, Seen, Sight
+from clrl.agents.penalties.c_chain import CChain
 from clrl.agents.penalties.l2_init import L2Init
+from clrl.agents.penalties.parseval import Parseval
+from clrl.agents.penalties.pfo import PFO
+from clrl.agents.penalties.spectral import Spectral
+from clrl.agents.penalties.wasserstein_init import WassersteinInit
 
 __all__ = [
+    "PFO",
     "UPGD",
     "AdaUPGD",
     "AddOn",
+    "CChain",
     "ContinualBackprop",
     "ElementwiseAdam",
     "ElementwiseAdamW",
@@ -38,12 +45,16 @@ __all__ = [
     "L2Init",
     "Members",
     "NormalizeAndProject",
+    "Parseval",
     "Penalty",
+    "Seen",
     "ShrinkAndPerturb",
     "Sight",
+    "Spectral",
     "UnitReset",
     "Units",
     "UpdateRule",
+    "WassersteinInit",
     "WeightClipping",
     "WithAddOns",
     "compose",
