@@ -53,7 +53,7 @@ def drawn(like: Tensor, source: Callable[[torch.Generator], Tensor]) -> Tensor:
         like: has the shape of what is drawn.
         source: draws it, by a generator.
     """
-    result: Tensor = handle_torch_function(drawn, (like,), like, source)  # type: ignore[no-untyped-call]
+    result: Tensor = handle_torch_function(drawn, (like,), like, source)
     return result
 
 

@@ -53,7 +53,7 @@ class HareAndTortoise(AddOn):
         back = self._steps % self.every == 0
         for name, hare in self.members.parameters.items():
             tortoise = self._tortoise[name]
-            tortoise.mul_(self.decay).add_(hare, alpha=1 - self.decay)
+            tortoise.lerp_(hare, 1 - self.decay)  # where both are one, exactly so
             if back:
                 hare.copy_(tortoise)
 

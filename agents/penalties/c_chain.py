@@ -107,7 +107,9 @@ class CChain(Penalty):
         each = [
             (torch.softmax(p, dim=-1) * (torch.softmax(q, dim=-1) + 1e-8).log()).sum(dim=-1).mean()
             for p, q in zip(
-                old.split(self._sizes, dim=-1), new.split(self._sizes, dim=-1), strict=True
+                torch.split(old, self._sizes, dim=-1),
+                torch.split(new, self._sizes, dim=-1),
+                strict=True,
             )
         ]
         return -sum(each[1:], each[0])

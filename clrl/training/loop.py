@@ -80,7 +80,7 @@ def penalties(config: RunConfig, acts: bool = True) -> list[Callable[[Network], 
     Raises:
         UsageError: one of them goes by experience, and there is none.
     """
-    made = []
+    made: list[Callable[[Network], Penalty]] = []
     for choice in config.penalties:
         make = PENALTIES.find(choice.name).load()
         if not acts and getattr(make, "needs_experience", False):

@@ -9,7 +9,10 @@ import torch
 from clrl.agents.networks import MLP
 from clrl.agents.optim.base import WithAddOns, compose
 from clrl.agents.optim.hare_tortoise import HareAndTortoise
+from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.options import MLPOptions
+from clrl.agents.population import Population
+from clrl.agents.supervised import regression_loss
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -64,6 +67,19 @@ def test_after_a_reset_they_are_still_two() -> None:
     assert float(slow["linears.0.bias"][0, 0]) == at
     step(network, optimizer)
     assert float(slow["linears.0.bias"][0, 0]) == 0.5 * at + 0.5 * (at + 7.0 - 1.0)
+
+
+def test_every_step_has_gradients_of_its_own() -> None:
+    """Of the same batch at a step size of 0 they are the same, and not their sum."""
+    rule = UpdateRule(torch.optim.SGD, {"lr": 0.0}, [(HareAndTortoise, {"every": 2})])
+    members = Population([MLP(4, 2, MLPOptions(), seeded())], regression_loss, rule, [seeded(1)])
+    x, y = torch.ones(1, 1, 3, 4), torch.zeros(1, 1, 3, 2)
+    gradients = []
+    for _ in range(4):
+        members.learn(x, y)
+        gradients.append(members.gradients.clone())
+    assert gradients[0].any()
+    assert all(torch.equal(gradients[0], one) for one in gradients)
 
 
 def test_moments_stay() -> None:

@@ -103,6 +103,24 @@ def test_heads_and_critics_are_not_pulled() -> None:
     assert pulled == {f"parts.actor.linears.{i}.{p}" for i in (0, 1) for p in ("weight", "bias")}
 
 
+def test_the_network_as_it_was_draws_nothing_and_writes_nothing() -> None:
+    """Looked at in evaluation mode: dropout's masks and running statistics are the update's."""
+    options = MLPOptions(widths=(6,), dropout=0.5, batch_norm=True)
+    own = MLP(4, 2, options, seeded()).train()
+    x, found = torch.randn(7, 4, generator=seeded(1)), []
+    for penalties in ([], [PFO(own), CChain(own)]):
+        objective = Objective(own, lambda f, x: (f(x).square().mean(), {}), penalties)
+        kept = objective.begin(dict(own.named_parameters()), dict(own.named_buffers()))
+        with Call() as call:
+            *_, after = objective(dict(own.named_parameters()), kept, x)
+        found.append((call.draws, after["norms.0.running_mean"]))
+    (draws, mean), (same_draws, same_mean) = found
+    assert draws
+    assert draws == same_draws
+    assert torch.equal(mean, same_mean)
+    assert own.training
+
+
 # Churn
 
 
