@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, handle_torch_function
 
 from clrl.agents.replay import Recording, record
 from clrl.errors import UsageError
@@ -31,17 +31,30 @@ class Draw:
     """Random numbers that one call asks for.
 
     Attributes:
-        kind: ``"uniform"`` in [0, 1), or ``"normal"``.
+        kind: ``"uniform"`` in [0, 1), ``"normal"``, or ``"source"``.
         size: how many.
+        source: draws them by a generator, where that is the kind.
     """
 
     kind: str
     size: int
+    source: Callable[[torch.Generator], Tensor] | None = None
 
     @property
     def mean(self) -> float:
         """What the numbers are on average."""
         return 0.5 if self.kind == "uniform" else 0.0
+
+
+def drawn(like: Tensor, source: Callable[[torch.Generator], Tensor]) -> Tensor:
+    """What a source draws by the learner's generator; while a `Call` is open.
+
+    Args:
+        like: has the shape of what is drawn.
+        source: draws it, by a generator.
+    """
+    result: Tensor = handle_torch_function(drawn, (like,), like, source)
+    return result
 
 
 class Call(TorchFunctionMode):
@@ -70,15 +83,23 @@ class Call(TorchFunctionMode):
         own = _OWN.get(func)
         return func(*args, **kwargs) if own is None else own(self, *args, **kwargs)
 
-    def draw(self, kind: str, shape: Sequence[int]) -> Tensor:
+    def draw(
+        self,
+        kind: str,
+        shape: Sequence[int],
+        source: Callable[[torch.Generator], Tensor] | None = None,
+    ) -> Tensor:
         """The next random numbers."""
         size = math.prod(shape)
-        self.draws.append(Draw(kind, size))
+        self.draws.append(Draw(kind, size, source))
         if self._noise is None:
             return torch.full(tuple(shape), self.draws[-1].mean)
         numbers = self._noise[self._used : self._used + size]
         self._used += size
         return numbers.view(tuple(shape))
+
+    def _drawn(self, like: Tensor, source: Callable[[torch.Generator], Tensor]) -> Tensor:
+        return self.draw("source", like.shape, source)
 
     def _dropout(
         self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
@@ -168,6 +189,7 @@ _OWN: dict[Any, Callable[..., Tensor]] = {
     torch.rand_like: Call._rand_like,
     torch.randn_like: Call._randn_like,
     torch.bernoulli: Call._bernoulli,
+    drawn: Call._drawn,
 }
 
 
@@ -184,7 +206,9 @@ def draw(draws: Sequence[Draw], generators: Sequence[torch.Generator]) -> Tensor
     rows = means(draws, len(generators))
     for row, generator in zip(rows, generators, strict=True):
         for one, place in zip(draws, torch.split(row, [one.size for one in draws]), strict=True):
-            if one.kind == "uniform":
+            if one.source is not None:
+                place.copy_(one.source(generator).flatten())
+            elif one.kind == "uniform":
                 place.uniform_(generator=generator)
             else:
                 place.normal_(generator=generator)
@@ -232,6 +256,17 @@ def record_drawing(
             members,
         )
     return found, draws
+
+
+@contextlib.contextmanager
+def evaluation(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode, for as long as it is open; then what it was."""
+    before = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(before)
 
 
 @contextlib.contextmanager

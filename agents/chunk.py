@@ -244,8 +244,10 @@ class Chunk:
         def one(
             parameters: dict[str, Tensor], kept: dict[str, Tensor], noise: list[Tensor], *own: Any
         ) -> Any:
+            others = own[-1:] if self._objective.needs_others else ()
             with Call(*noise) as call:
-                results = self._objective(parameters, kept, *own)
+                batch = own[: len(own) - len(others)]
+                results = self._objective(parameters, kept, *batch, others=others)
             draws[:] = call.draws
             return results
 

@@ -31,8 +31,8 @@ _EXACT = frozenset(
     split split_with_sizes cat stack clone detach alias _to_copy copy gather index_select
     slice_backward select_backward new_zeros zeros_like ones_like full_like scalar_tensor full
     zeros ones where masked_fill_ eq ne lt le gt ge logical_and logical_and_ logical_or
-    logical_not argmax argmin amax amin neg abs sign relu threshold_backward clamp clamp_min
-    clamp_max maximum minimum hardtanh hardtanh_backward mul div sqrt
+    logical_not argmax argmin amax amin neg abs sign sgn relu threshold_backward clamp clamp_min
+    clamp_max maximum minimum hardtanh hardtanh_backward mul div sqrt sort scatter
     """.split()
 )
 # Their results were equal for all numbers tried, on every processor tried. torch's sigmoid, SiLU,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from clrl.agents.calling import calling
+from clrl.agents.calling import calling, drawn, evaluation
 from clrl.agents.networks import HiddenLayer, Network
-from clrl.agents.penalties.base import Penalty, Sight
+from clrl.agents.penalties.base import Penalty, Seen, Sight
 from clrl.errors import UsageError
 
 Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
@@ -31,6 +32,7 @@ class Tap:
 
     Attributes:
         features: layer name to activations.
+        preactivations: layer name to what the activation was given.
         inputs: of the network.
         outputs: of the network.
     """
@@ -39,6 +41,7 @@ class Tap:
         self._network = network
         self._layers = layers
         self.features: dict[str, Tensor] = {}
+        self.preactivations: dict[str, Tensor] = {}
         self.inputs: tuple[Tensor, ...] = ()
         self.outputs: Any = None
 
@@ -46,8 +49,9 @@ class Tap:
         """Begin to collect."""
 
         def keep(name: str) -> Callable[..., None]:
-            def hook(_module: Any, _inputs: Any, output: Tensor) -> None:
+            def hook(_module: Any, inputs: Any, output: Tensor) -> None:
                 self.features.setdefault(name, output)
+                self.preactivations.setdefault(name, inputs[0])
 
             return hook
 
@@ -79,6 +83,7 @@ class Objective:
 
     Attributes:
         penalised: whether there are penalties.
+        needs_others: whether one of them is to be given other examples than those of an update.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class Objective:
         self._network = network
         self._loss = loss
         self.penalised = bool(penalties)
+        self.needs_others = any(penalty.needs_others for penalty in penalties)
         self._penalties = penalties
         self._tapped = tapped
 
@@ -112,8 +118,26 @@ class Objective:
             }
         return kept
 
+    def collected(self, parameters: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
+        """Tell penalties that there is new experience; what they remember is changed in place.
+
+        Args:
+            parameters: one learner's.
+            kept: what is kept of it.
+        """
+        for number, penalty in enumerate(self._penalties):
+            if type(penalty).collected is not Penalty.collected:
+                memory = _memory(kept, number)
+                penalty.collected(parameters, memory)
+                for name, value in memory.items():
+                    kept[_place(number, name)].copy_(value)
+
     def __call__(
-        self, parameters: Mapping[str, Tensor], kept: Mapping[str, Tensor], *batch: Tensor
+        self,
+        parameters: Mapping[str, Tensor],
+        kept: Mapping[str, Tensor],
+        *batch: Tensor,
+        others: tuple[Tensor, ...] = (),
     ) -> tuple[list[Tensor], Tensor, dict[str, Tensor], list[Tensor], dict[str, Tensor]]:
         """Compute it, as two terms that are to be added.
 
@@ -121,6 +145,7 @@ class Objective:
             parameters: the learner's.
             kept: what `begin` gave, or the last call.
             batch: the loss's arguments.
+            others: the network's inputs of other examples, for penalties.
 
         Returns:
             The penalties' sum, if there are any; the loss; named tensors (with
@@ -134,23 +159,39 @@ class Objective:
         terms: list[Tensor] = []
         remembered: dict[str, Tensor] = {}
         if self._penalties:
-            sight = Sight(parameters, tap.inputs, tap.outputs, tap.features, forward)
+            sight = Sight(
+                parameters,
+                tap.inputs,
+                tap.outputs,
+                tap.features,
+                forward,
+                tap.preactivations,
+                loss,
+                named,
+                others or tap.inputs,
+                functools.partial(self._look, network_buffers(kept)),
+                lambda name: drawn(parameters[name], functools.partial(self._network.fresh, name)),
+            )
             term, remembered = self._add_up(sight, kept)
             terms.append(term)
             named = {**named, "penalty": term.detach()}
         after = {name: remembered.get(name, own.get(name, value)) for name, value in kept.items()}
         return terms, loss, named, [tap.features[layer.name] for layer in self._tapped], after
 
+    def _look(
+        self, buffers: Mapping[str, Tensor], parameters: Mapping[str, Tensor], *inputs: Tensor
+    ) -> Seen:
+        forward, _ = calling(self._network, parameters, buffers)
+        with evaluation(self._network), Tap(self._network, self._network.hidden_layers) as tap:
+            outputs = forward(*inputs)
+        return Seen(outputs, tap.features, tap.preactivations)
+
     def _add_up(self, sight: Sight, kept: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         terms: list[Tensor] = []
         remembered: dict[str, Tensor] = {}
         for number, penalty in enumerate(self._penalties):
             ahead = _place(number, "")
-            memory = {
-                name.removeprefix(ahead): value.clone()
-                for name, value in kept.items()
-                if name.startswith(ahead)
-            }
+            memory = _memory(kept, number)
             terms.append(penalty.term(sight, memory))
             for name, value in memory.items():
                 before = kept.get(ahead + name)
@@ -162,6 +203,16 @@ class Objective:
                     )
             remembered |= {ahead + name: value.detach() for name, value in memory.items()}
         return sum(terms[1:], terms[0]), remembered
+
+
+def _memory(kept: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
+    """What a penalty remembers of a learner, to be written to."""
+    ahead = _place(number, "")
+    return {
+        name.removeprefix(ahead): value.clone()
+        for name, value in kept.items()
+        if name.startswith(ahead)
+    }
 
 
 def _place(number: int, name: str) -> str:

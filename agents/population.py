@@ -249,11 +249,28 @@ class Population:
         for chunk in self._chunks:
             chunk.scale_rates(share)
 
-    def learn(self, *batches: Tensor) -> dict[str, Tensor]:
+    @property
+    def needs_others(self) -> bool:
+        """Whether a penalty is to be given other examples than those of an update."""
+        return self._objective.needs_others
+
+    def collected(self) -> None:
+        """There is new experience to learn from: penalties that go by it are told."""
+        if not self._objective.penalised:
+            return
+        for member in torch.nonzero(~self.frozen).flatten().tolist():
+            parameters, _ = self.member(member)
+            self._objective.collected(
+                parameters, {name: value[member] for name, value in self.kept.items()}
+            )
+
+    def learn(self, *batches: Tensor, others: Tensor | None = None) -> dict[str, Tensor]:
         """Take one update a batch, in order.
 
         Args:
             batches: the loss's arguments, each [members, updates, ...].
+            others: where a penalty `needs_others`, the network's inputs of other examples; the
+                first of the batches unless given.
 
         Returns:
             ``"loss"`` and the loss's named tensors, each [members, updates, ...], computed
@@ -264,6 +281,8 @@ class Population:
             ``"counted"`` [members, updates]: 1 up to the batch that halted a member; what follows
             is 0.
         """
+        if self.needs_others:
+            batches = (*batches, batches[0] if others is None else others)
         if not self._chunks:
             self._chunks = self._divide(batches)
         for chunk in self._chunks if self._changed else ():

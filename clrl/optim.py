@@ -18,7 +18,9 @@ from clrl.agents.optim.continual_backprop import ContinualBackprop
 from clrl.agents.optim.dash import DASH
 from clrl.agents.optim.elementwise import ElementwiseAdam, ElementwiseAdamW
 from clrl.agents.optim.fire import FIRE
+from clrl.agents.optim.hare_tortoise import HareAndTortoise
 from clrl.agents.optim.members import Members
+from clrl.agents.optim.normalize_project import NormalizeAndProject
 from clrl.agents.optim.partial_resets import CalibratedPartialResets
 from clrl.agents.optim.redo import ReDo
 from clrl.agents.optim.regrama import ReGraMa
@@ -29,18 +31,29 @@ from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.surgery import Surgery
 from clrl.agents.optim.units import UnitReset, Units
 from clrl.agents.optim.upgd import UPGD
-from clrl.agents.penalties.base import Penalty, Sight
+from clrl.agents.optim.weight_clipping import WeightClipping
+from clrl.agents.penalties.base import Penalty, Seen, Sight
+from clrl.agents.penalties.c_chain import CChain
 from clrl.agents.penalties.l2_init import L2Init
+from clrl.agents.penalties.parseval import Parseval
+from clrl.agents.penalties.pfo import PFO
+from clrl.agents.penalties.spectral import Spectral
+from clrl.agents.penalties.wasserstein_init import WassersteinInit
 
 __all__ = [
+    "PFO",
     "UPGD",
     "AdaUPGD",
     "AddOn",
+    "CChain",
     "ContinualBackprop",
     "ElementwiseAdam",
     "ElementwiseAdamW",
+    "HareAndTortoise",
     "L2Init",
     "Members",
+    "NormalizeAndProject",
+    "Parseval",
     "Penalty",
     "ReDo",
     "CalibratedPartialResets",
@@ -51,11 +64,15 @@ __all__ = [
     "ReGraMa",
     "SelfNormalizedResets",
     "Surgery",
+    "Seen",
     "ShrinkAndPerturb",
     "Sight",
+    "Spectral",
     "UnitReset",
     "Units",
     "UpdateRule",
+    "WassersteinInit",
+    "WeightClipping",
     "WithAddOns",
     "compose",
 ]

@@ -23,6 +23,7 @@ from typing import Any
 from clrl import suites
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
+from clrl.agents.penalties.table import PENALTIES
 from clrl.benchmarks import BENCHMARKS
 from clrl.cli import arguments
 from clrl.registry import Entry
@@ -75,7 +76,7 @@ def pages(outcomes: Mapping[str, Mapping[str, list[str]]]) -> dict[str, str]:
     """
     made: dict[str, str] = {}
     for kind, tables in (
-        ("method", (OPTIMIZERS, ADDONS, CONSOLIDATION)),
+        ("method", (OPTIMIZERS, ADDONS, PENALTIES, CONSOLIDATION)),
         ("benchmark", (BENCHMARKS,)),
     ):
         for entry in (entry for table in tables for entry in table):
@@ -155,7 +156,8 @@ def _used(kind: str, wanted: str) -> Iterator[tuple[str, str, str]]:
                     yield name, label, _settings(choice.options)
             continue
         for label, config in loaded.learners.items():
-            rules = [config.optimizer, *config.addons, *config.consolidation]
+            added = [*config.addons, *config.penalties, *config.consolidation]
+            rules = [config.optimizer, *added]
             if any(choice.name == wanted for choice in rules):
                 said = ", ".join(f"{one.name} ({_settings(one.options)})" for one in rules)
                 yield name, label, said

@@ -2,6 +2,18 @@
 
 from clrl.agents.networks.activations import ELU, CReLU, Sigmoid, Swish
 from clrl.agents.networks.base import HiddenLayer, Network
+from clrl.agents.networks.maps import Map, maps, norms
 from clrl.agents.networks.mlp import MLP
 
-__all__ = ["ELU", "MLP", "CReLU", "HiddenLayer", "Network", "Sigmoid", "Swish"]
+__all__ = [
+    "ELU",
+    "MLP",
+    "CReLU",
+    "HiddenLayer",
+    "Map",
+    "Network",
+    "Sigmoid",
+    "Swish",
+    "maps",
+    "norms",
+]

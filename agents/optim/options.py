@@ -111,6 +111,33 @@ class ShrinkAndPerturbOptions:
     scale_by_lr: bool = False
     shrink: Fraction = 1.0
     every: PositiveInt = 1
+    when: Literal["step", "change"] = "step"
+    part: Literal["all", "heads"] = "all"
+
+
+@dataclass(frozen=True)
+class WeightClippingOptions:
+    """Options of `clrl.agents.optim.weight_clipping.WeightClipping`, which describes them."""
+
+    bound: NonNegativeFloat = 3.0
+    heads: bool = True
+
+
+@dataclass(frozen=True)
+class NormalizeAndProjectOptions:
+    """Options of `clrl.agents.optim.normalize_project.NormalizeAndProject`."""
+
+    every: PositiveInt = 1
+    biases: bool = True
+    norm_decay: Fraction = 0.0
+
+
+@dataclass(frozen=True)
+class HareAndTortoiseOptions:
+    """Options of `clrl.agents.optim.hare_tortoise.HareAndTortoise`, which describes them."""
+
+    decay: Fraction = 0.999
+    every: PositiveInt = 1000
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,24 @@ ADDONS = Table(
             _OPTIONS + "ShrinkAndPerturbOptions",
         ),
         Entry(
+            "weight-clipping",
+            "keep weights within a multiple of their initial bound (Elsayed et al. 2024)",
+            "clrl.agents.optim.weight_clipping:WeightClipping",
+            _OPTIONS + "WeightClippingOptions",
+        ),
+        Entry(
+            "normalize-and-project",
+            "give hidden layers' weights back the norm they began with (Lyle et al. 2024)",
+            "clrl.agents.optim.normalize_project:NormalizeAndProject",
+            _OPTIONS + "NormalizeAndProjectOptions",
+        ),
+        Entry(
+            "hare-and-tortoise",
+            "put parameters back now and then to their slow mean (Lee et al. 2024)",
+            "clrl.agents.optim.hare_tortoise:HareAndTortoise",
+            _OPTIONS + "HareAndTortoiseOptions",
+        ),
+        Entry(
             "continual-backprop",
             "re-initialise the least useful units, a few at a time (Dohare et al. 2024)",
             "clrl.agents.optim.continual_backprop:ContinualBackprop",

@@ -30,6 +30,7 @@ class ActorCritic(Network):
         generator: source of the initial parameters.
 
     Attributes:
+        actions: what the policy decides.
         hidden_layers: those of the parts, named ``actor/layer_1`` and so on; ``shared/layer_1``
             where they are shared.
     """
@@ -45,6 +46,7 @@ class ActorCritic(Network):
     ) -> None:
         super().__init__()
         self._log_std = log_std
+        self.actions = actions
         n = actions.num_outputs
         parts: dict[str, Network]
         if shared:

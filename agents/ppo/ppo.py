@@ -117,6 +117,7 @@ class PPO:
         self._lane_tasks = np.zeros(len(self.seeds) * options.num_envs, np.int64)
         self._noise = [numpy_generator(seed, "ppo/actions") for seed in seeds]
         self._order = [numpy_generator(seed, "ppo/order") for seed in seeds]
+        self._others = [numpy_generator(seed, "ppo/others") for seed in seeds]
         members, lanes = len(self.seeds), options.num_envs
         self._observations = self._rewards = None
         if options.normalize_observations:
@@ -468,6 +469,7 @@ class PPO:
             ``explained_variance``, [members] each; and ``"losses"`` [members, minibatches].
         """
         options = self.options
+        self.population.collected()
         advantages, returns = gae(rollout, options.gamma, options.gae_lambda)
         if options.value_target == "reward-to-go":
             _, returns = gae(rollout, options.gamma, 1.0)
@@ -501,7 +503,8 @@ class PPO:
             batches = [_taken(value, index, batch_size) for value in flat]
             new = Batches(tuple(batches), torch.ones(batches[0].shape[:3]))
             extras = self.consolidation.extras(new)
-            results.append(self.population.learn(*batches, *extras))
+            others = self._drawn(flat[0], index.shape[1], batch_size)
+            results.append(self.population.learn(*batches, *extras, others=others))
         joined = {key: torch.cat([one[key] for one in results], dim=1) for key in results[0]}
         counted = joined.pop("counted", torch.ones_like(joined["loss"]))
         values = {key: value.sum(dim=1) / counted.sum(dim=1) for key, value in joined.items()}
@@ -517,6 +520,7 @@ class PPO:
             "population": self.population.state_dict(),
             "noise": [rng.bit_generator.state for rng in self._noise],
             "order": [rng.bit_generator.state for rng in self._order],
+            "others": [rng.bit_generator.state for rng in self._others],
             "normalizers": [one and one.state_dict() for one in normalizers],
             "present": self._present,
             "latest": self._latest,
@@ -529,7 +533,11 @@ class PPO:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         self.population.load_state_dict(state["population"])
-        for rngs, saved in ((self._noise, state["noise"]), (self._order, state["order"])):
+        for rngs, saved in (
+            (self._noise, state["noise"]),
+            (self._order, state["order"]),
+            (self._others, state["others"]),
+        ):
             for rng, bits in zip(rngs, saved, strict=True):
                 rng.bit_generator.state = bits
         normalizers = [self._observations, self._rewards]
@@ -540,6 +548,23 @@ class PPO:
         self._latest = state["latest"].to(self._device, copy=True)
         self._tasks, self._tasks_of_networks, self._lane_tasks = map(np.array, state["tasks"])
         self.consolidation.load_state_dict(state["consolidation"])
+
+    def _drawn(self, observations: Tensor, number: int, batch_size: int) -> Tensor | None:
+        """Minibatches of other observations of a rollout, where a penalty needs them.
+
+        Args:
+            observations: [members, transitions, size].
+            number: how many: every transition once, before one comes again.
+            batch_size: observations in a minibatch.
+        """
+        if not self.population.needs_others:
+            return None
+        size = observations.shape[1]
+        orders = [
+            np.concatenate([rng.permutation(size) for _ in range(-(-number // size))])[:number]
+            for rng in self._others
+        ]
+        return _taken(observations, torch.from_numpy(np.stack(orders)).to(self._device), batch_size)
 
     def _orders(self, size: int | None = None) -> NDArray[Any]:
         size = size or self.options.num_envs * self.options.num_steps

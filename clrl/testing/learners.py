@@ -116,7 +116,9 @@ class Plain:
         losses = []
         parameters = dict(self.network.named_parameters())
         for inputs, target in zip(x, y, strict=True):
-            total, loss, self.kept = self.objective(parameters, self.kept, inputs, target)
+            total, loss, kept = self.objective(parameters, self.kept, inputs, target)
+            # What is kept may be a parameter, which the step is about to change.
+            self.kept = {name: value.clone() for name, value in kept.items()}
             self.optimizer.zero_grad()
             total.backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():  # what resets find, and change, are the network's own

@@ -70,12 +70,26 @@ def methods(
     return list(zip(classes, keywords, strict=True))
 
 
-def penalties(config: RunConfig) -> list[Callable[[Network], Penalty]]:
-    """What makes the penalties on the loss that a configuration names, given a network."""
-    return [
-        functools.partial(PENALTIES.find(choice.name).load(), **as_keywords(choice.options))
-        for choice in config.penalties
-    ]
+def penalties(config: RunConfig, acts: bool = True) -> list[Callable[[Network], Penalty]]:
+    """What makes the penalties on the loss that a configuration names, given a network.
+
+    Args:
+        config: what a run is.
+        acts: whether its agent collects experience.
+
+    Raises:
+        UsageError: one of them goes by experience, and there is none.
+    """
+    made: list[Callable[[Network], Penalty]] = []
+    for choice in config.penalties:
+        make = PENALTIES.find(choice.name).load()
+        if not acts and getattr(make, "needs_experience", False):
+            raise UsageError(
+                f"penalties: {choice.name} goes by what an agent collects, and "
+                f"{config.benchmark.name} is a stream; expected a control task with ppo"
+            )
+        made.append(functools.partial(make, **as_keywords(choice.options)))
+    return made
 
 
 def taken(

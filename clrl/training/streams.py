@@ -81,7 +81,7 @@ class Training(Loop):
             more["consolidation"] = methods(config, stream.kind)
             more["num_outputs"] = stream.num_outputs
         if config.penalties:
-            more["penalties"] = penalties(config)
+            more["penalties"] = penalties(config, acts=False)
         make_agent = AGENTS.find(config.agent.name).load()
         self.agent: Supervised = make_agent(
             self.seeds,

@@ -11,6 +11,8 @@ from clrl.agents.optim.adaupgd import AdaUPGD
 from clrl.agents.optim.continual_backprop import ContinualBackprop
 from clrl.agents.optim.dash import DASH
 from clrl.agents.optim.fire import FIRE
+from clrl.agents.optim.hare_tortoise import HareAndTortoise
+from clrl.agents.optim.normalize_project import NormalizeAndProject
 from clrl.agents.optim.partial_resets import CalibratedPartialResets
 from clrl.agents.optim.redo import ReDo
 from clrl.agents.optim.regrama import ReGraMa
@@ -21,6 +23,7 @@ from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
 from clrl.agents.optim.units import UnitReset
 from clrl.agents.optim.upgd import UPGD
+from clrl.agents.optim.weight_clipping import WeightClipping
 from clrl.testing import check_addon, check_optimizer, check_unit_reset
 from clrl.testing.learners import Plain, Problem
 
@@ -89,6 +92,13 @@ RULES = {
     "s&p, elsayed": sgd(sp(noise_scale=0.01, scale_by_lr=True), weight_decay=0.01),
     "s&p, ash": sgd(sp(noise_scale=0.01, shrink=0.95, every=10)),
     "s&p, soft": sgd(sp(noise_scale=1e-3, noise="initializer", shrink=0.999)),
+    "s&p, heads": sgd(sp(noise_scale=1e-3, part="heads")),
+    "s&p, at changes": sgd(sp(noise_scale=0.5, shrink=0.5, when="change", part="heads")),
+    "weight clipping": adam((WeightClipping, {"bound": 1.2})),
+    "weight clipping, heads free": sgd((WeightClipping, {"bound": 1.2, "heads": False})),
+    "nap": adam((NormalizeAndProject, {"norm_decay": 0.1})),
+    "nap, weights": sgd((NormalizeAndProject, {"biases": False, "every": 3})),
+    "hare and tortoise": adam((HareAndTortoise, {"decay": 0.9, "every": 5})),
     "adam s&p": adam(sp(noise_scale=1e-3)),
     "cbp": sgd(cbp()),
     "cbp, contribution, sum": sgd(cbp(utility="contribution", outgoing="sum")),
@@ -157,6 +167,7 @@ def test_keeps_the_contract_in_every_division(name: str) -> None:
     ("addon", "neutral"),
     [
         (sp(noise_scale=1e-3, shrink=0.9), {"noise_scale": 0.0, "shrink": 1.0}),
+        (sp(noise_scale=1e-3, part="heads"), {"noise_scale": 0.0}),
         (cbp(), {"replacement_rate": 0.0}),
         (redo(), {"threshold": -1.0}),
         (SNR, {"rejection": 0.0}),
@@ -167,6 +178,9 @@ def test_keeps_the_contract_in_every_division(name: str) -> None:
         (surgery(HeadReset), {"every": 0}),
         (surgery(FullReset), {"every": 0}),
         (surgery(FIRE), {"every": 0}),
+        ((WeightClipping, {"bound": 0.5}), {"bound": float("inf")}),
+        ((NormalizeAndProject, {}), {"every": 10**9}),
+        ((HareAndTortoise, {"decay": 0.9, "every": 4}), {"decay": 0.0}),
     ],
 )
 def test_an_addon_that_does_nothing_is_not_there(

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch
 from torch import Tensor
 
+from clrl.agents.actions import actions_of
 from clrl.agents.networks import MLP
 from clrl.agents.optim.base import WithAddOns, compose
+from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.upgd import UPGD
 from clrl.agents.options import MLPOptions
+from clrl.agents.population import Population
+from clrl.agents.ppo.actor_critic import ActorCritic
+from clrl.agents.supervised import regression_loss
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -187,3 +193,62 @@ def test_the_count_of_steps_is_state() -> None:
     before = values(two)
     step(two, second, gradient=0.0)
     torch.testing.assert_close(values(two), 0.5 * before, rtol=0, atol=0.01)
+
+
+def test_at_changes_members_are_mixed_with_new_ones_and_others_are_not() -> None:
+    """Halves of the old and of a fresh draw (Juliani & Ash), of the member that is told."""
+    options = {"when": "change", "shrink": 0.5, "noise_scale": 0.5, "noise": "initializer"}
+    rule = UpdateRule(torch.optim.SGD, {"lr": 0.0}, [(ShrinkAndPerturb, options)])
+    assert rule.needs_changes
+    assert not UpdateRule(torch.optim.SGD, {}, [(ShrinkAndPerturb, {})]).needs_changes
+    nets = [network(), network()]
+    members = Population(nets, regression_loss, rule, [seeded(3), seeded(4)])
+    x, y = torch.zeros(2, 1, 4, 50), torch.zeros(2, 1, 4, 10)
+    members.learn(x, y)
+    before = members.rows.clone()
+    members.change([1])
+    members.learn(x, y)
+    assert torch.equal(members.rows[0], before[0])
+    draws = seeded(4)
+    for name, value in members.parameters().items():
+        fresh = nets[1].fresh(name, draws)
+        expected = 0.5 * members.views_of(before)[name][1] + 0.5 * fresh
+        torch.testing.assert_close(value[1], expected)
+    weight = members.parameters()["linears.0.weight"][1]
+    assert float(weight.std() / _spread(50)) == pytest.approx(0.5**0.5, abs=0.05)
+
+
+def _spread(inputs: int) -> float:
+    """Of torch's initialiser: a uniform distribution's, up to 1 / sqrt(inputs)."""
+    return float(inputs**-0.5 / 3**0.5)
+
+
+def test_heads_alone_are_drawn_anew() -> None:
+    """Shrunk to nothing and drawn: as the initialiser has them, and not as unit noise has."""
+    net = network(init="torch")
+    options = {"shrink": 0.0, "noise_scale": 1.0, "noise": "initializer", "part": "heads"}
+    optimizer = make(net, lr=0.0, **options)
+    before = {name: value.detach().clone() for name, value in net.named_parameters()}
+    step(net, optimizer, gradient=0.0)
+    for name, value in net.named_parameters():
+        assert torch.equal(value, before[name]) != name.startswith("linears.1"), name
+    head = net.linears[1].weight.detach()
+    assert float(head.std() / _spread(100)) == pytest.approx(1.0, abs=0.05)
+    assert float(head.abs().max()) <= 0.1
+
+
+def test_both_heads_are_heads() -> None:
+    actions = actions_of(gym.spaces.Discrete(3))
+
+    def part(inputs: int, outputs: int, generator: torch.Generator, gain: float) -> MLP:
+        return MLP(inputs, outputs, MLPOptions(widths=(9,)), generator, gain)
+
+    net = ActorCritic(4, actions, part, False, 0.0, seeded())
+    before = {name: value.detach().clone() for name, value in net.named_parameters()}
+    base = torch.optim.SGD(net.parameters(), 0.0)
+    optimizer = compose(net, base, [lambda m: ShrinkAndPerturb(m, part="heads")], seeded())
+    for value in net.parameters():
+        value.grad = torch.zeros_like(value)
+    optimizer.step()
+    for name, value in net.named_parameters():
+        assert torch.equal(value, before[name]) == (".linears.0." in name), name
