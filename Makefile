@@ -9,7 +9,7 @@ WHEEL := $(VENV)/wheel
 PACKAGES := agents clrl configs envs
 PIP := $(BIN)/python -m pip
 
-.PHONY: help quickstart test check lint types proofs bits torture soak launchers gallery clean
+.PHONY: help quickstart test check lint types proofs bits torture soak launchers gallery docs clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 unexport PYTHONPATH PYTHONHOME
@@ -24,7 +24,8 @@ endif
 help:
 	@echo 'make quickstart   set up .venv, compare five update rules on small digits (minutes)'
 	@echo 'make test         set up .venv, run the test suite'
-	@echo 'make check        all that must pass: ruff, mypy, tests'
+	@echo 'make check        all that must pass: ruff, mypy, the pages, tests'
+	@echo 'make docs         build the site of docs/ and docstrings in build/site/html'
 	@echo 'make proofs       the longer tests, marked slow'
 	@echo 'make bits         a seed alone, among others, divided otherwise, resumed: the same bits?'
 	@echo 'make torture      kill training 50 times a case; KILLS=N CASES="NAME ..." for less'
@@ -42,7 +43,7 @@ TOGETHER := -n auto --maxprocesses 8 --dist worksteal
 test: $(READY)
 	@$(BIN)/python -m pytest $(TOGETHER)
 
-check: lint types test
+check: lint types docs test
 
 proofs: $(READY)
 	@$(BIN)/python -m pytest -m slow
@@ -64,6 +65,10 @@ launchers: $(READY)
 
 gallery: $(READY)
 	@$(BIN)/python docs/gallery.py runs
+
+# Warnings and dead links are errors.
+docs: $(READY)
+	@$(BIN)/python docs/site/build.py
 
 lint: $(READY)
 	@$(BIN)/ruff check

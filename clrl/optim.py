@@ -1,6 +1,6 @@
 """Update rules, as ordinary optimizers of ordinary modules, and what acts beside them.
 
-`compose` puts add-ons over any optimizer:
+`compose` puts add-ons over any optimizer::
 
     from clrl.optim import ContinualBackprop, ElementwiseAdam, compose
 

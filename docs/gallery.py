@@ -20,6 +20,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from clrl import suites
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
@@ -37,6 +39,8 @@ from clrl.settings import suite_files
 FOLDER = Path(__file__).parent / "gallery"
 OUTCOMES = FOLDER / "outcomes.json"
 """What the suites gave when their folders were last at hand: suite, benchmark, verdict."""
+WIDTH = 800
+"""Pixels that a picture is wide."""
 SECTIONS = re.compile(r"(Args|Attributes|Raises|Returns):")
 
 
@@ -58,14 +62,27 @@ def draw(runs: Path) -> None:
             results = read(runs / name)
             found = studies(results)
             look = drawing.styles(page.labels(results, found))
-            outcomes[name] = {}
+            outcomes.setdefault(name, {})
             for study in found:
+                if not all(run.over for run in results.runs if run.benchmark == study.benchmark):
+                    continue
                 shown = {method.label: look[method.label] for method in study.methods}
                 drawn = panels_of(study, look)
                 if drawn:
-                    drawing.save(drawn[0], FOLDER / f"{name}-{study.benchmark}.png", shown)
+                    picture = FOLDER / f"{name}-{study.benchmark}.png"
+                    drawing.save(drawn[0], picture, shown, "seeds" if _is_look(name) else "bands")
+                    shrink(picture)
                     outcomes[name][study.benchmark] = of_study(study)
     OUTCOMES.write_text(json.dumps(outcomes, indent=1, ensure_ascii=False) + "\n")
+
+
+def shrink(picture: Path) -> None:
+    """Make a picture a small file: as wide as a page shows it, in few colours."""
+    image = Image.open(picture).convert("RGB")
+    size = (WIDTH, round(image.height * WIDTH / image.width))
+    image = image.resize(size, Image.Resampling.LANCZOS)
+    few = image.quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(picture, optimize=True)
 
 
 def pages(outcomes: Mapping[str, Mapping[str, list[str]]]) -> dict[str, str]:
@@ -90,8 +107,8 @@ def _index(made: Mapping[str, str], outcomes: Mapping[str, Mapping[str, list[str
     lines = ["# Gallery", "", "Written by `make gallery` from tables, docstrings and suites.", ""]
     for name, benchmarks in outcomes.items():
         for benchmark, said in benchmarks.items():
-            lines += [f"## {name}: {benchmark}", "", f"`clrl suite {name}`", ""]
-            lines += [f"![{benchmark}]({name}-{benchmark}.png)", "", *_verdict(said), ""]
+            lines += [f"## {name}: {benchmark}", "", *_picture(name, benchmark), ""]
+            lines += [*_verdict(said), ""]
     for kind in ("method", "benchmark"):
         lines += [f"## {kind.capitalize()}s", ""]
         for file in made:
@@ -123,10 +140,42 @@ def _page(kind: str, entry: Entry, outcomes: Mapping[str, Mapping[str, list[str]
         for name, label, settings in used:
             lines.append(f"- `{name}`, as `{label}`: {settings}")
         lines.append("")
-    for name, label in dict.fromkeys(_figures(kind, used, outcomes)):
-        lines += [f"## {name}: {label}", "", f"![{label}]({name}-{label}.png)", ""]
+    figures = list(dict.fromkeys(_figures(kind, used, outcomes)))
+    for name, label in figures:
+        lines += [f"## {name}: {label}", "", *_picture(name, label), ""]
         lines += [*_verdict(outcomes[name][label]), ""]
+    if kind == "benchmark" and used and not figures:
+        name, label, _ = next((one for one in used if _is_look(one[0])), used[0])
+        command = f"clrl suite {name} --benchmarks {label}"
+        lines += [f"No picture yet: `{command}`, then `make gallery`, makes one.", ""]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip("\n") + "\n"
+
+
+def _picture(name: str, label: str) -> list[str]:
+    """A picture, and what it was made by."""
+    loaded = _loaded(name)
+    of = [config for learner, config in loaded.learners.items()
+          if label in loaded.only.get(learner, (label,))]  # fmt: skip
+    steps = max(config.steps for config in of)
+    only = f" --benchmarks {label}" if len(loaded.benchmarks) > 1 else ""
+    said = [
+        f"Made by `clrl suite {name}{only}`: {len(of)} learners, {len(loaded.seeds)} seeds, "
+        f"{steps:,} steps each."
+    ]
+    if _is_look(name):
+        said.append("Thin lines are single seeds.")
+    if "duration" in loaded.texts:
+        said.append(f"The suite takes {loaded.texts['duration']}.")
+    return [
+        f"![{label}: curves of {len(of)} learners]({name}-{label}.png)",
+        "",
+        " ".join(said),
+    ]
+
+
+def _is_look(name: str) -> bool:
+    """Whether a suite is one for pictures alone: of so few seeds that bands would fill them."""
+    return name.startswith("gallery-")
 
 
 def _verdict(said: list[str]) -> list[str]:

@@ -1,13 +1,13 @@
 """Where experience comes from, and how it changes. No torch here.
 
-Importing this registers the benchmarks with Gymnasium:
+Importing this registers the benchmarks with Gymnasium::
 
     import clrl.envs
     import gymnasium
 
     env = gymnasium.make("clrl/OffsetCartPole-v0")
 
-Any other environment becomes non-stationary with a change and a schedule:
+Any other environment becomes non-stationary with a change and a schedule::
 
     from clrl.envs import EverySteps, NonStationary, PermuteObservation, RandomPermutation, Schedule
 

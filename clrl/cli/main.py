@@ -128,11 +128,13 @@ class ReportArguments:
         folder: the suite's folder; several, or a folder of such, are compared side by side.
         format: any of html, pdf, png (figures), csv, parquet (all numbers), json, latex (tables).
         out: where to; DIR/report unless given.
+        show: metrics of networks to show beside the usual ones, such as dormant_units.
     """
 
     folder: tuple[str, ...] = field(metadata={"positional": True, "metavar": "DIR ..."})
     format: tuple[Format, ...] = field(default=("html",), metadata={"metavar": "FORMAT ..."})
     out: str | None = field(default=None, metadata={"metavar": "DIR"})
+    show: tuple[str, ...] = field(default=(), metadata={"metavar": "METRIC ..."})
 
 
 @dataclass(frozen=True)
@@ -422,7 +424,7 @@ def report_command(argv: list[str]) -> int:
 
     out = None if options.out is None else Path(options.out)
     first, *beside = map(Path, options.folder)
-    for path in write(first, options.format, out, beside):
+    for path in write(first, options.format, out, beside, options.show):
         print(path)
     return 0
 

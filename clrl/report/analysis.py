@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clrl.errors import UsageError
 from clrl.report import outcomes
 from clrl.report.aggregate import LEAST_SEEDS, correlation_within, interval, mean
 from clrl.report.claims import Claims, compare
@@ -33,7 +34,8 @@ Of = Callable[[Run], float]
 UNLIMITED = (-math.inf, math.inf)
 
 DIAGNOSTICS = ("dead_units", "effective_rank", "grad_norm", "weight_magnitude")
-"""The metrics that have panels; all that were recorded are in the table of correlations."""
+"""The metrics that have panels and columns unless more are asked for; all that were recorded are in
+the table of correlations."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,7 @@ class Study:
         preliminary: whether unfinished runs count, since none is over.
         claims: the comparisons that are made, and what they show.
         correlations: of every metric that was recorded of networks.
+        shown: names of the metrics of networks that have panels and columns.
     """
 
     benchmark: str
@@ -207,12 +210,21 @@ class Study:
     preliminary: bool
     claims: Claims = field(default_factory=Claims)
     correlations: list[Correlation] = field(default_factory=list)
+    shown: tuple[str, ...] = DIAGNOSTICS
 
     @property
     def networks(self) -> list[str]:
         """The networks that metrics were recorded of, such as ``actor``."""
+        return sorted({network for network, _ in self._measured()})
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that were recorded of networks, such as ``dormant_units``."""
+        return sorted({metric for _, metric in self._measured()})
+
+    def _measured(self) -> set[tuple[str, ...]]:
         tags = {tag for method in self.methods for run in method.runs for tag in run.curves}
-        return sorted({tag.split("/")[1] for tag in tags if tag.startswith("plasticity/")})
+        return {tuple(tag.split("/")[1:3]) for tag in tags if tag.startswith("plasticity/")}
 
     @property
     def sign(self) -> int:
@@ -330,9 +342,24 @@ def over_seeds(
     return middle, low, high
 
 
-def studies(results: Results) -> list[Study]:
-    """The benchmarks of a suite's folder, in the suite's order."""
+def studies(results: Results, show: Sequence[str] = ()) -> list[Study]:
+    """The benchmarks of a suite's folder, in the suite's order.
+
+    Args:
+        results: the folder that was read.
+        show: metrics of networks that are shown beside `DIAGNOSTICS`, such as ``dormant_units``.
+
+    Raises:
+        UsageError: no run has such a metric.
+    """
     found = [_study(results, benchmark, grid) for benchmark, grid in results.benchmarks.items()]
+    known = sorted({metric for study in found for metric in study.metrics})
+    for name in show:
+        if name not in known:
+            there = f"there are {', '.join(known)}" if known else "these runs measured none"
+            raise UsageError(f"--show {name}: unknown metric; {there}")
+    for study in found:
+        study.shown = tuple(dict.fromkeys((*DIAGNOSTICS, *show)))
     scores = {
         study.benchmark: {method.label: study.scores(method) for method in study.methods}
         for study in found

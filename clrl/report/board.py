@@ -5,8 +5,9 @@ runs of their own, one a learner, into the folder ``.tensorboard`` of a suite's 
 from ``metrics.jsonl`` alone, and made anew at every call.
 
 - Curves: for each benchmark and metric the tag ``<benchmark>/<metric>/mean``: mean over the seeds
-  that got as far as the step (how many: ``<benchmark>/seeds``). Beside it ``/low`` and ``/high``,
-  its interval, where there are seeds enough for one all along.
+  that got as far as the step (how many: ``<benchmark>/seeds``). Below it ``mean/low`` and
+  ``mean/high``, its interval, where there are seeds enough for one all along: for margin charts,
+  and left out of the time series, where each would be a card of its own.
 - A layout for the custom scalars dashboard: a chart a metric with all learners in it, a margin
   chart where all of them have an interval.
 - A table for the hparams dashboard: settings in which learners differ, and figures.
@@ -42,9 +43,15 @@ FOLDER = ".tensorboard"
 """Where the means are, in a suite's folder; no label begins with a dot."""
 
 QUERY = urllib.parse.urlencode(
-    {"smoothing": 0, "runColorGroup": r"regex:([^/]+)(?:/seed-\d+)?$"}, quote_via=urllib.parse.quote
+    {
+        "smoothing": 0,
+        "runColorGroup": r"regex:([^/]+)(?:/seed-\d+)?$",
+        "tagFilter": "^(?!.*/mean/(low|high)$)",
+    },
+    quote_via=urllib.parse.quote,
 )
-"""Opens the time series with one colour a learner (means and seeds alike), not smoothed."""
+"""Opens the time series with one colour a learner (means and seeds alike), not smoothed, and
+without cards for the intervals of means."""
 
 SHOWN = 40
 """Runs up to which TensorBoard shows what it has at once; of more it shows nothing until asked."""
@@ -347,8 +354,11 @@ def _scalars(learner: Learner) -> Iterable[tuple[str, Array, Array]]:
     counts: dict[str, Curve] = {}
     last: dict[str, float] = {}
     for (benchmark, metric), curve in learner.curves.items():
-        for name in ("mean", "low", "high") if curve.bounded else ("mean",):
-            yield f"{benchmark}/{metric}/{name}", curve.steps, getattr(curve, name)
+        mean = f"{benchmark}/{metric}/mean"
+        yield mean, curve.steps, curve.mean
+        if curve.bounded:
+            yield f"{mean}/low", curve.steps, curve.low
+            yield f"{mean}/high", curve.steps, curve.high
         last[benchmark] = max(last.get(benchmark, 0.0), curve.steps[-1])
         if metric in _PERFORMANCE or benchmark not in counts:
             counts[benchmark] = curve
@@ -387,7 +397,7 @@ def _layout(learners: Sequence[Learner]) -> Any:
         # A chart asks for every run's data, so only what is looked at first is open.
         category = layout.category.add(title=f"{benchmark}: {kind}", closed=kind != "online")
         for metric in reversed(metrics):  # the dashboard shows the last one first
-            name, tag = metric.partition("/")[2], f"{benchmark}/{metric}"
+            name, tag = metric.partition("/")[2], f"{benchmark}/{metric}/mean"
             chart = category.chart.add(title=f"{name} ({benchmark})")
             of = [
                 one.curves[benchmark, metric]
@@ -396,9 +406,9 @@ def _layout(learners: Sequence[Learner]) -> Any:
             ]
             if all(curve.bounded for curve in of):
                 bounds = {"lower": f"{tag}/low", "upper": f"{tag}/high"}
-                chart.margin.series.add(value=f"{tag}/mean", **bounds)
+                chart.margin.series.add(value=tag, **bounds)
             else:
-                chart.multiline.tag.append(f"^{re.escape(tag)}/mean$")
+                chart.multiline.tag.append(f"^{re.escape(tag)}$")
     found = Summary()
     found.value.add(
         tag=metadata.CONFIG_SUMMARY_TAG,

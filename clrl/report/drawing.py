@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -131,19 +132,23 @@ def svg(panel: Panel, prefix: str) -> str:
     return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 
 
-def save(panel: Panel, path: Path, labels: dict[str, Style]) -> None:
+def save(
+    panel: Panel, path: Path, labels: dict[str, Style], spread: Literal["bands", "seeds"] = "bands"
+) -> None:
     """Write a panel to a file of its own, with a legend.
 
     Args:
         panel: what to draw.
         path: where to; the ending says how (``.pdf``, ``.png``, ``.svg``).
         labels: what the legend shows.
+        spread: what is drawn around means: bands for their intervals, or a thin line a seed.
     """
     with matplotlib.rc_context(_SETTINGS):
         figure = panel.draw()
         for axes in figure.axes:
             for line in (*axes.lines, *axes.collections):
-                if str(line.get_gid() or "").startswith("seeds"):
+                of_seed = str(line.get_gid() or "").startswith("seeds")
+                if of_seed if spread == "bands" else isinstance(line, PolyCollection):
                     line.remove()
         handles = [
             Line2D([], [], color=s.color, dashes=s.dashes or (None, None), marker=s.marker, ms=4)

@@ -14,7 +14,7 @@ import numpy as np
 from clrl.errors import UsageError
 from clrl.report import Format, drawing, outcomes, page, verdict
 from clrl.report.aggregate import interquartile_mean, median
-from clrl.report.analysis import Estimate, Method, Study, studies
+from clrl.report.analysis import DIAGNOSTICS, Estimate, Method, Study, studies
 from clrl.report.panels import panels_of
 from clrl.report.results import Results, read
 from clrl.report.runs import Column, Run, columns
@@ -25,7 +25,11 @@ FOLDER = "report"
 
 
 def write(
-    folder: Path, formats: Sequence[Format], out: Path | None = None, beside: Sequence[Path] = ()
+    folder: Path,
+    formats: Sequence[Format],
+    out: Path | None = None,
+    beside: Sequence[Path] = (),
+    show: Sequence[str] = (),
 ) -> list[Path]:
     """Write a report about a suite's folder, or about several side by side.
 
@@ -35,13 +39,14 @@ def write(
         out: where to; the folder ``report`` within ``folder`` unless given. It is made where
             it is missing, and files of an earlier report are replaced.
         beside: further folders, to be compared with the first.
+        show: metrics of networks to show beside the usual ones, such as ``dormant_units``.
 
     Returns:
         The files, or for figures the folder that holds them.
 
     Raises:
-        UsageError: ``folder`` holds no runs, ``out`` cannot be written to, or Parquet is asked
-            for and pyarrow is not installed.
+        UsageError: ``folder`` holds no runs or none with a metric to show, ``out`` cannot be
+            written to, or Parquet is asked for and pyarrow is not installed.
     """
     if "parquet" in formats:
         _pyarrow()
@@ -50,9 +55,9 @@ def write(
         if not one.is_dir():
             raise UsageError(f"{one}: expected a folder with runs; there is no such folder")
     results = read(folder, *beside)
+    found = studies(results, show) if show or set(formats) - {"csv", "parquet"} else []
     try:
         out.mkdir(parents=True, exist_ok=True)
-        found = studies(results) if set(formats) - {"csv", "parquet"} else []
         return [_WRITERS[name](results, found, out) for name in dict.fromkeys(formats)]
     except OSError as error:
         raise UsageError(f"--out {out}: cannot write there: {error.strerror}") from error
@@ -234,9 +239,11 @@ def _finite(plain: Any) -> Any:
 def _latex(results: Results, found: list[Study], out: Path) -> Path:
     path = out / "tables.tex"
     look = drawing.styles(page.labels(results, found))
-    tables = [
-        _tabular(study.benchmark, page.main_table(study, look)) for study in found if study.methods
-    ]
+    tables = []
+    for study in filter(lambda study: study.methods, found):
+        tables.append(_tabular(study.benchmark, page.main_table(study, look)))
+        if study.shown != DIAGNOSTICS:  # more were asked for
+            tables.append(_tabular(study.benchmark, page.network_table(study, look)))
     text = "% Needs \\usepackage{booktabs}.\n" + "\n".join(tables)
     files.write_atomically(path, text.encode())
     return path

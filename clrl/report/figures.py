@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from clrl.report.aggregate import interquartile_mean, mean, performance_profile
 from clrl.report.analysis import Estimate, Study, Sweep, halfway, over_seeds
 from clrl.report.drawing import GREY, SIZE, Style, styles
+from clrl.report.runs import is_share
 
 Array = NDArray[np.float64]
 
@@ -30,7 +31,7 @@ def _axes(study: Study, columns: int = 1) -> tuple[Figure, list[Axes]]:
 
 
 def _scale(study: Study, tag: str = "") -> float:
-    share = tag.endswith(("_units", "_fraction", "_activations"))
+    share = tag.startswith("plasticity/") and is_share(tag)
     performance = study.performance
     of_performance = performance is not None and performance.percent
     return 100.0 if share or (of_performance and not tag.startswith("plasticity/")) else 1.0

@@ -14,11 +14,11 @@ from markupsafe import Markup
 
 from clrl.report import drawing, outcomes, verdict
 from clrl.report.aggregate import interquartile_mean, median
-from clrl.report.analysis import DIAGNOSTICS, Estimate, Method, Study, shared
+from clrl.report.analysis import Estimate, Method, Study, shared
 from clrl.report.claims import Comparison
 from clrl.report.panels import panels_of
 from clrl.report.results import Results
-from clrl.report.runs import Run, limits
+from clrl.report.runs import Run, is_share, limits
 from clrl.storage.provenance import PACKAGES
 from clrl.version import __version__
 
@@ -209,7 +209,7 @@ def network_table(study: Study, look: dict[str, drawing.Style]) -> Table:
     """What every network was like at the end of its runs, each under its name."""
     columns: list[tuple[str, str, Callable[[Run], float]]] = []
     for network in study.networks:
-        for metric in DIAGNOSTICS:
+        for metric in study.shown:
             tag = f"plasticity/{network}/{metric}"
             columns.append((verdict.tag_words(tag), tag, functools.partial(_end, tag)))
             if metric == "dead_units":
@@ -225,13 +225,13 @@ def network_table(study: Study, look: dict[str, drawing.Style]) -> Table:
             method.label,
             _swatch(look[method.label]),
             [
-                _cell(method.of(figure, within=limits(tag)), tag.endswith("dead_units"))
+                _cell(method.of(figure, within=limits(tag)), is_share(tag))
                 for _, tag, figure in columns
             ],
         )
         for method in study.methods
     ]
-    heads = [head + (", %" if tag.endswith("dead_units") else "") for head, tag, _ in columns]
+    heads = [head + (", %" if is_share(tag) else "") for head, tag, _ in columns]
     return Table(
         heads,
         rows if heads else [],

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from clrl.report import figures
-from clrl.report.analysis import DIAGNOSTICS, Study
+from clrl.report.analysis import Study
 from clrl.report.drawing import Panel, Style
 
 
@@ -87,7 +87,7 @@ def _panels(study: Study, look: dict[str, Style]) -> Iterator[Panel]:
         "performance",
     )
     for network in study.networks:
-        for metric in DIAGNOSTICS:
+        for metric in study.shown:
             tag = f"plasticity/{network}/{metric}"
             if any(tag in run.curves for method in study.methods for run in method.runs):
                 yield Panel(
@@ -98,7 +98,7 @@ def _panels(study: Study, look: dict[str, Style]) -> Iterator[Panel]:
                     "diagnostics",
                     seeds=True,
                 )
-    for metric in DIAGNOSTICS:
+    for metric in study.shown:
         for network in study.networks:
             tag = f"plasticity/{network}/{metric}"
             if any(one.tag == tag and math.isfinite(one.value) for one in study.correlations):

@@ -226,6 +226,11 @@ def limits(tag: str) -> tuple[float, float]:
     return (0.0 if of_network or name == "loss" else -math.inf), math.inf
 
 
+def is_share(tag: str) -> bool:
+    """Whether a tag's values are shares, to be shown in percent."""
+    return limits(tag) == (0.0, 1.0)
+
+
 def _wanted(tag: str) -> bool:
     """The tags that a report shows; of single layers only how many units are dead at the end."""
     if tag.startswith("plasticity/"):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from clrl.report import claims
-from clrl.report.analysis import DIAGNOSTICS, Correlation, Estimate, Method, Study
+from clrl.report.analysis import Correlation, Estimate, Method, Study
 from clrl.report.results import Results
 from clrl.report.runs import Run
 
@@ -228,7 +228,7 @@ def _diagnostics(study: Study) -> list[str]:
         f"{tag_words(one.tag)} {correlation(one.value)}{' ' if math.isfinite(one.low) else ''}"
         f"{correlation_interval(one)}"
         for one in study.correlations
-        if one.tag.rpartition("/")[2] in DIAGNOSTICS and math.isfinite(one.value)
+        if one.tag.rpartition("/")[2] in study.shown and math.isfinite(one.value)
     ]
     if not shown:
         return []

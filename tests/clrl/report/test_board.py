@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -116,7 +117,8 @@ class TestLayout:
             return layout.category[0].chart[0]
 
         (series,) = chart(learner("one", 3), learner("two", 5)).margin.series
-        assert (series.lower, series.upper) == ("b/online/return/low", "b/online/return/high")
+        bounds = tuple(f"b/online/return/mean/{name}" for name in ("low", "high"))
+        assert (series.lower, series.upper) == bounds
         # Two seeds have no interval, and nothing is drawn in its place.
         few = learner("two", 2)
         assert list(chart(learner("one", 3), few).multiline.tag) == ["^b/online/return/mean$"]
@@ -255,14 +257,20 @@ class TestThroughTheApi:
         parts = urllib.parse.urlsplit(address)
         assert (parts.hostname, parts.fragment) == ("127.0.0.1", "timeseries")
         query = urllib.parse.parse_qs(parts.query)
+        (cards,) = query.pop("tagFilter")
         assert query == {"smoothing": ["0"], "runColorGroup": [r"regex:([^/]+)(?:/seed-\d+)?$"]}
+        # Intervals of means have no cards; what is called so in a run has one.
+        for tag in ("b/online/loss/mean", "b/seeds", "online/loss", "plasticity/network/low"):
+            assert re.search(cards, tag)
+        for tag in ("b/online/loss/mean/low", "b/plasticity/network/srank/mean/high"):
+            assert not re.search(cards, tag)
 
     def test_means_and_intervals(self, address: str) -> None:
         adam, tag = ".tensorboard/adam", "digits/online/accuracy"
         assert self.points(address, adam, f"{tag}/mean") == [[10, 0.75], [20, 0.5], [30, 0.375]]
         assert self.points(address, adam, "digits/seeds") == [[10, 4], [20, 4], [30, 3]]
-        low = [value for _, value in self.points(address, adam, f"{tag}/low")]
-        high = [value for _, value in self.points(address, adam, f"{tag}/high")]
+        low = [value for _, value in self.points(address, adam, f"{tag}/mean/low")]
+        high = [value for _, value in self.points(address, adam, f"{tag}/mean/high")]
         assert (low, high) == ([0.0] * 3, [1.0] * 3)  # so few and far apart: it may be anything
         sgd = ".tensorboard/sgd"
         assert self.points(address, sgd, f"{tag}/mean") == [[10, 0.5], [20, 0.5], [30, 0.5]]
@@ -292,8 +300,8 @@ class TestThroughTheApi:
             "digits: plasticity": ["network/dead_units (digits)"],
         }
         (series,) = layout["category"][0]["chart"][1]["margin"]["series"]
-        tag = "digits/online/accuracy"
-        assert series == {"value": f"{tag}/mean", "lower": f"{tag}/low", "upper": f"{tag}/high"}
+        tag = "digits/online/accuracy/mean"
+        assert series == {"value": tag, "lower": f"{tag}/low", "upper": f"{tag}/high"}
 
     def test_the_table_of_settings(self, address: str) -> None:
         root = address.partition("?")[0]
@@ -343,6 +351,11 @@ CHARTS = """(() => {
 RUNS = """Object.fromEntries(
   [...document.querySelectorAll("runs-data-table tb-data-table-content-row")].map(
     (row) => [row.innerText.trim(), row.querySelector(".run-color-swatch").style.background]))"""
+
+
+# The time series' cards: their tags.
+CARDS = """[...document.querySelectorAll("scalar-card tb-truncated-path")].map(
+  (tag) => tag.title || tag.textContent.trim())"""
 
 
 def browse(url: str, wait: str, evaluate: str, screenshot: Path) -> Any:
@@ -397,8 +410,11 @@ class TestInABrowser:
         wait = "document.querySelector('scalar-card line-chart') !== null"
         smoothing = "document.querySelector('.scalars-smoothing input.slider-input').value"
         picture = pictures / "tensorboard-time-series.png"
-        colours, smoothed = browse(address, wait, f"[{RUNS}, {smoothing}]", picture)
+        looked = f"[{RUNS}, {smoothing}, {CARDS}]"
+        colours, smoothed, cards = browse(address, wait, looked, picture)
         assert smoothed == "0"
+        assert "digits/online/accuracy/mean" in cards
+        assert not [tag for tag in cards if tag.endswith(("/low", "/high"))]
         assert len(colours) == 9
         of_learners = {name: {colours[f".tensorboard/{name}"]} for name in VALUES}
         assert of_learners["adam"] != of_learners["sgd"]

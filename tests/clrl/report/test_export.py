@@ -292,3 +292,38 @@ def test_several_folders_side_by_side(suite_folder: Path) -> None:
     assert "other:fading" in page and f"{suite_folder.name} and other" in page
     with pytest.raises(UsageError, match="nowhere: expected a folder with runs"):
         write(suite_folder, ["csv"], out, [Path("nowhere")])
+
+
+def test_further_metrics_are_shown_by_choice(
+    suite_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A share in percent, and one of the user's own, as panels and as columns of both tables."""
+    for path in suite_folder.glob("pole/ppo/*/metrics.jsonl"):
+        *rows, last = map(json.loads, path.read_text().splitlines())
+        last |= {"plasticity/actor/dormant_units": 0.25, "plasticity/actor/mean_activity": 3.5}
+        path.write_text("".join(json.dumps(row) + "\n" for row in (*rows, last)))
+    words = ["report", str(suite_folder), "--format", "html", "latex", "--out"]
+    show = ["--show", "mean_activity", "dormant_units", "dead_units"]
+    assert main([*words, str(tmp_path / "usual")]) == 0
+    assert main([*words, str(tmp_path / "more"), *show]) == 0
+    usual, more = ((tmp_path / one / "report.html").read_text() for one in ("usual", "more"))
+    new = ["Mean activity, actor", "Dormant units, actor"]
+    for title in new:
+        assert title in more and title not in usual
+    # The two panels, and nothing twice.
+    assert more.count("<figure") == usual.count("<figure") + 2
+    table = more.split("<h3>Networks at the end</h3>")[2].split("</table>")[0]
+    cells = [one.strip() for one in re.sub(r"<[^>]*>", "|", table).split("|") if one.strip()]
+    assert "mean activity (actor)" in cells and "dormant units (actor), %" in cells
+    assert "25.0" in cells and "3.50" in cells
+    tex = (tmp_path / "more" / "tables.tex").read_text()
+    assert r"mean activity (actor) & dormant units (actor), \% &" in tex
+    assert "activity" not in (tmp_path / "usual" / "tables.tex").read_text()
+    capsys.readouterr()
+
+    assert main(["report", str(suite_folder), "--show", "dormant"]) == 2
+    assert capsys.readouterr().err == (
+        "clrl: error: --show dormant: unknown metric; there are dead_units, dormant_units, "
+        "effective_rank, grad_norm, mean_activity, weight_magnitude\n"
+    )
+    assert not (suite_folder / "report").exists()
