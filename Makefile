@@ -22,7 +22,7 @@ endif
 endif
 
 help:
-	@echo 'make quickstart   set up .venv, compare five update rules on small digits (minutes)'
+	@echo 'make quickstart   set up .venv, compare learners on small digits and a pole (minutes)'
 	@echo 'make test         set up .venv, run the test suite'
 	@echo 'make check        all that must pass: ruff, mypy, the pages, tests'
 	@echo 'make docs         build the site of docs/ and docstrings in build/site/html'

@@ -5,7 +5,7 @@
 What a page says comes from the tables, docstrings and suites, so that nothing is said twice.
 Curves and verdicts come from the folders of suites below RUNS, as far as they are there (others
 stay as they were). ``make gallery`` calls this with ``runs``; a test holds that the pages are what
-this file writes.
+this file writes. It also writes how much there is of everything into README.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from clrl.agents.optim.table import ADDONS, OPTIMIZERS
 from clrl.agents.penalties.table import PENALTIES
 from clrl.benchmarks import BENCHMARKS
 from clrl.cli import arguments
+from clrl.metrics.table import METRICS
 from clrl.registry import Entry
 from clrl.report import drawing, page
 from clrl.report.analysis import studies
@@ -37,6 +39,7 @@ from clrl.report.verdict import of_study
 from clrl.settings import suite_files
 
 FOLDER = Path(__file__).parent / "gallery"
+README = FOLDER.parents[1] / "README.md"
 OUTCOMES = FOLDER / "outcomes.json"
 """What the suites gave when their folders were last at hand: suite, benchmark, verdict."""
 WIDTH = 800
@@ -52,6 +55,29 @@ def main() -> None:
     outcomes = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {}
     for name, text in pages(outcomes).items():
         (FOLDER / name).write_text(text, encoding="utf-8")
+    README.write_text(counted(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def counted(text: str) -> str:
+    """README with how much there is, between its marks."""
+    kinds: dict[str, Iterable[Entry]] = {
+        "benchmarks": BENCHMARKS,
+        "update rules": OPTIMIZERS,
+        "add-ons": ADDONS,
+        "penalties": PENALTIES,
+        "methods against forgetting": CONSOLIDATION,
+        "metrics of plasticity": METRICS,
+    }
+    counts = {what: sum(one.source == "built in" for one in kinds[what]) for what in kinds}
+    counts["presets"] = len(suite_files.names())
+    said = ", ".join(f"{what} ({count})" for what, count in counts.items())
+    lines = textwrap.fill(
+        f"In the tables are {said}; for control there are PPO and, beside it, Stable-Baselines3's "
+        "algorithms.",
+        100,
+        break_on_hyphens=False,
+    )
+    return re.sub("(?s)(<!-- counts -->).*(<!-- /counts -->)", rf"\1\n{lines}\n\2", text)
 
 
 def draw(runs: Path) -> None:

@@ -12,6 +12,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from clrl import suites
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -183,8 +185,27 @@ def test_the_gallery_is_what_the_sources_say() -> None:
         assert (folder / name).read_text() == text, f"{name} is out of date: run make gallery"
         for target in re.findall(r"\]\(([^)]+)\)", text):
             assert target in pages or (folder / target).is_file(), f"{name}: no {target}"
+    readme = (ROOT / "README.md").read_text()
+    assert gallery.counted(readme) == readme, "README's counts are out of date: run make gallery"
     there = {file.name for file in folder.glob("*.md")}
     assert there == pages.keys()
+
+
+def test_readme_says_how_much_the_quickstart_is() -> None:
+    suite = suites.load("quickstart")
+    words = dict(enumerate("no one two three four five six seven eight nine ten".split()))
+    said = f"{words[len(suite.learners)]} learners on {words[len(suite.seeds)]} seeds"
+    lengths = {one.options.task_length for one in suite.benchmarks.values()}
+    readme = (ROOT / "README.md").read_text()
+    assert said in readme
+    assert all(f"every {length:,}" in readme for length in lengths)
+
+
+def test_readme_is_a_few_screens() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 200
+    # What a code host wraps may be longer: tables, and pictures with their descriptions.
+    assert all(len(line) <= 100 for line in lines if not line.startswith(("|", "![")))
 
 
 def test_links_between_pages_lead_somewhere() -> None:

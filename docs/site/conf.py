@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from docstrings import plain  # noqa: E402
 from names import short_names  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
+from sphinx.domains.python import PyObject  # noqa: E402
 
 from clrl.version import __version__  # noqa: E402
 
@@ -44,6 +45,7 @@ html_static_path = [str(Path(__file__).parent / "static")]
 html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
+html_show_search_summary = False  # would ask for pages, which a browser does not give a file
 html_theme_options = {"navigation_with_keys": True}
 
 
@@ -51,3 +53,6 @@ def setup(app: Sphinx) -> None:
     """Read docstrings as plain text, and give their short names objects."""
     app.connect("autodoc-process-docstring", plain, priority=400)  # before napoleon
     app.connect("missing-reference", short_names)
+    for kind in PyObject.doc_field_types:
+        if kind.name == "variable":
+            kind.label = "Attributes"  # as docstrings call them

@@ -74,7 +74,9 @@ def _face(face: str, homes: dict[int, str]) -> dict[str, str]:
 
 def _page(face: str, name: str, item: object, summary: str) -> str:
     if inspect.isclass(item):
-        options = [f".. autoclass:: {face}.{name}", "   :members:", "   :show-inheritance:"]
+        options = [f".. autoclass:: {face}.{name}", "   :members:"]
+        if item.__bases__ != (object,):
+            options.append("   :show-inheritance:")
     else:
         options = [f".. autofunction:: {face}.{name}"]
     lead = [summary[0].upper() + summary[1:] + ".", ""] if summary else []

@@ -72,6 +72,7 @@ def untimed(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
 
 
+@pytest.mark.slow
 def test_yaml_command_line_and_python_give_the_shipped_benchmark(tmp_path: Path) -> None:
     how: dict[str, Any] = {"workers": 1, "quiet": True}
     schedule = Schedule(EverySteps(300), Normal(0, 2), start="unchanged")

@@ -40,6 +40,7 @@ def untimed(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
 
 
+@pytest.mark.slow
 def test_run_leaves_what_the_command_line_leaves(tmp_path: Path) -> None:
     words = [*WORDS.split(), "--optimizer", "adam", "--optimizer.lr", "1e-2", "--seeds", "0-1"]
     assert main(["run", *words, "--out", str(tmp_path / "typed")]) == 0

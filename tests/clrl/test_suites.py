@@ -326,6 +326,7 @@ class TestCarryOut:
         assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_the_oracle_and_adam_of_offset_cartpole(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["suite", "offset-cartpole", "--learners", "adam", "adam-reset", "--seeds", "0-5"]
     assert main([*words, "--dry-run"]) == 0

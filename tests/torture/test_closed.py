@@ -135,6 +135,7 @@ class Planted:
         return os.mkdir, (str(self.path),)
 
 
+@pytest.mark.slow
 def test_a_malicious_checkpoint_is_reported_and_left_out(tmp_path: Path) -> None:
     """With the head and the sum of a real one, in the place of both; the run begins anew."""
     out, target = tmp_path / "out", tmp_path / "planted"

@@ -41,6 +41,7 @@ def check(out: Path, whole: Path) -> None:
     results.check_files(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", ["suite", "resume"])
 def test_a_finished_suite_again_does_nothing(suite: Path, whole: Path, again: str) -> None:
     before = command.snapshot(whole)

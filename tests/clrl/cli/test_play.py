@@ -116,6 +116,7 @@ def test_a_video_holds_every_step_of_the_same_episodes(
     assert probed(path) == (sum(recorded[0][1:]) + 2, 600, 400, 50)
 
 
+@pytest.mark.slow
 def test_is_shown_where_there_is_a_display(folder: Path) -> None:
     start = "import sys; from clrl.cli.main import main; sys.exit(main())"
     words = ["play", str(folder), "--episodes", "1", "--task", "0"]
