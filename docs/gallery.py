@@ -173,7 +173,8 @@ def _page(kind: str, entry: Entry, outcomes: Mapping[str, Mapping[str, list[str]
     if kind == "benchmark" and used and not figures:
         name, label, _ = next((one for one in used if _is_look(one[0])), used[0])
         command = f"clrl suite {name} --benchmarks {label}"
-        lines += [f"No picture yet: `{command}`, then `make gallery`, makes one.", ""]
+        said = f"No picture yet, since it has not been run: `{command}`, then `make gallery`,"
+        lines += [f"{said} makes one.", ""]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip("\n") + "\n"
 
 
