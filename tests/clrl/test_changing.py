@@ -287,8 +287,16 @@ def test_an_id_of_an_environment_that_is_gone(tmp_path: Path) -> None:
     assert "CartPole-v1" in gym.registry
 
 
-@pytest.mark.parametrize("maker", ["PermutedLine", "striding_line"])
-def test_a_benchmark_of_ones_own_has_an_agent_that_acts(example: None, maker: str) -> None:
-    settings = resolve({"benchmark": f"clrl_example.environments:{maker}"}, Place("test"))
-    assert settings.agent.name == "ppo"
-    assert settings.optimizer.name == "adam"
+@pytest.mark.parametrize(
+    ("maker", "agent"),
+    [
+        ("environments:PermutedLine", "ppo"),
+        ("environments:striding_line", "ppo"),
+        ("streams:TurningLine", "supervised"),
+    ],
+)
+def test_a_benchmark_of_ones_own_has_an_agent_that_suits_it(
+    example: None, maker: str, agent: str
+) -> None:
+    settings = resolve({"benchmark": f"clrl_example.{maker}"}, Place("test"))
+    assert settings.agent.name == agent

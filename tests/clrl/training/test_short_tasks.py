@@ -163,9 +163,9 @@ def test_a_test_does_not_fall_where_no_weight_changes() -> None:
         loop: Any = training(resolve(settings, Place("test")), [0])
         learn = loop.agent.population.learn
 
-        def only_in_the_first(*batches: Any) -> Any:
+        def only_in_the_first(*batches: Any, **others: Any) -> Any:
             before = loop.agent.population.rows.clone()
-            found = learn(*batches)
+            found = learn(*batches, **others)
             if loop.step >= 768:  # the last update of task 0 leaves all as it was, too
                 loop.agent.population.rows.copy_(before)
             return found
