@@ -71,3 +71,31 @@ DEFAULTS: Mapping[str, AgentDefaults] = {
 }
 """By agent; of others, plug-ins among them, `AgentDefaults()`. Networks and Adam of the sb3 agents
 are those of Stable-Baselines3 2.9 itself."""
+
+
+def _wide(lr: float, **agent: Any) -> dict[str, Mapping[str, Any]]:
+    normalised = {"normalize_observations": True, "normalize_rewards": "sb3"}
+    return {
+        "ppo": {"num_envs": 1, "num_steps": 512, **normalised, **agent},
+        "mlp": _mlp(256, 256),
+        "adam": {"lr": lr, "eps": 1e-5},
+        "adamw": {"lr": lr, "eps": 1e-5},
+    }
+
+
+BY_ENVIRONMENT: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "HalfCheetah": _wide(
+        2.0633e-5,
+        **{"batch_size": 64, "epochs": 20, "gamma": 0.98, "gae_lambda": 0.92, "clip_range": 0.1},
+        **{"entropy_coefficient": 0.000401762, "value_coefficient": 0.58096},
+        **{"max_grad_norm": 0.8, "log_std": -2.0},
+    ),
+    "Hopper": _wide(
+        9.80828e-5,
+        **{"batch_size": 32, "epochs": 5, "gamma": 0.999, "gae_lambda": 0.99},
+        **{"entropy_coefficient": 0.00229519, "value_coefficient": 0.835671},
+        **{"max_grad_norm": 0.7, "log_std": -2.0},
+    ),
+}
+"""For ppo, options by the name of a Gymnasium environment without its version: those that
+rl-baselines3-zoo tuned (``hyperparams/ppo.yml``) for their third version."""

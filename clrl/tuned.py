@@ -1,7 +1,8 @@
 """What a single run starts from where little is said: what goes with its agent and benchmark.
 
 A benchmark for which a suite of the same name comes along is trained as it is there: the agent's
-settings, the network's and the update rule's. How long a run is does not come from the suite.
+settings, the network's and the update rule's. How long a run is does not come from the suite. For
+some environments that are named by their ids there are settings as well.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from clrl import suites
+from clrl.agents.defaults import BY_ENVIRONMENT
 from clrl.options import as_keywords
 from clrl.settings import suite_files
 from clrl.settings.config import (
@@ -17,6 +19,7 @@ from clrl.settings.config import (
     find,
     is_addon,
     names_in,
+    of_id,
     resolve,
     split_choice,
     update_rules,
@@ -60,7 +63,7 @@ def defaults_for(raw: Mapping[str, Any], place: Place) -> tuple[dict[str, str], 
     base = ""
     if is_addon(name) and options.get("base") is not None:
         base = find(update_rules(), split_choice(options["base"], at.at("base"))[0], at.at("base"))
-    found = tuned(benchmark, agent, name, base)
+    found = tuned(benchmark, agent, name, base) or of_environment(raw.get("benchmark"), agent)
     names = {"benchmark": benchmark, "agent": agent}
     return names, Defaults(Layer("", {"agent": agent}), *found, *layers)
 
@@ -92,6 +95,24 @@ def tuned(benchmark: str, agent: str, rule: str, base: str = "") -> list[Layer]:
         names["optimizer"] = first.optimizer.name
     options = {choice.name: as_keywords(choice.options) for choice in chosen}
     return [Layer(f"suite {benchmark}", names, options)]
+
+
+def of_environment(benchmark: Any, agent: str) -> list[Layer]:
+    """The settings for an environment.
+
+    Args:
+        benchmark: the choice, as written.
+        agent: they are for ppo.
+
+    Returns:
+        One layer, or none.
+    """
+    choice = {"name": benchmark} if isinstance(benchmark, str) else dict(benchmark or {})
+    given = of_id(str(choice.get("name", "")))[1] | choice
+    family = str(given.get("id", "")).rpartition("-v")[0]
+    if agent != "ppo" or family not in BY_ENVIRONMENT:
+        return []
+    return [Layer(f"environment {family}", options=BY_ENVIRONMENT[family])]
 
 
 def _is(config: RunConfig, rule: str, base: str) -> bool:

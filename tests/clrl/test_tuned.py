@@ -84,6 +84,19 @@ def test_a_benchmarks_own_suite_says_how_it_is_trained() -> None:
     assert run("--benchmark", "offset-cartpole", "--agent", "sb3:PPO").network.options == TANH
 
 
+@pytest.mark.parametrize(
+    "words", [["HalfCheetah-v5"], ["gymnasium", "--benchmark.id", "HalfCheetah-v4"]]
+)
+def test_an_environment_says_how_it_is_trained(words: list[str]) -> None:
+    ours = run("--benchmark", *words, "--agent.epochs", "3")
+    assert (ours.agent.name, ours.network.options.widths) == ("ppo", (256, 256))
+    assert (ours.agent.options.gamma, ours.agent.options.epochs) == (0.98, 3)
+    assert (ours.optimizer.name, ours.optimizer.options.lr) == ("adam", 2.0633e-5)
+    other = run("--benchmark", *words, "--agent", "sb3:PPO")
+    assert other.network.options == TANH
+    assert run("--benchmark", "Swimmer-v5").network.options == TANH
+
+
 def test_help_shows_the_defaults_that_hold(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--benchmark", "offset-cartpole", "--help"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
@@ -102,6 +115,10 @@ def test_every_default_is_one_that_its_options_allow() -> None:
         assert agent.network in NETWORKS
         for entry, options in agent.options.items():
             (table,) = (one for one in tables if entry in one)
+            build(options_type(table, entry, PLACE), options, PLACE)
+    for own in of_agents.BY_ENVIRONMENT.values():
+        for entry, options in own.items():
+            (table,) = (one for one in [*tables, AGENTS] if entry in one)
             build(options_type(table, entry, PLACE), options, PLACE)
 
 
