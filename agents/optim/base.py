@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clrl.agents.networks import HiddenLayer, Network
-from clrl.agents.optim.members import Members
+from clrl.agents.optim.members import Index, Members
 
 
 class AddOn:
@@ -62,6 +62,24 @@ class AddOn:
 
         Args:
             members: whose task changed.
+        """
+
+    def at_experience(self, members: Sequence[int]) -> None:
+        """Act between the collection of experience and the first update on it.
+
+        Only agents that collect, as PPO does, say when.
+
+        Args:
+            members: who have collected.
+        """
+
+    def started_anew(self, name: str, member: int, index: Index) -> None:
+        """Some elements of a parameter, and the base's state of them, have been made new.
+
+        Args:
+            name: the parameter's.
+            member: whose.
+            index: into the parameter's shape.
         """
 
     def state_dict(self) -> dict[str, Any]:
@@ -122,6 +140,12 @@ class Chain:
             if addon.needs_changes and members:
                 addon.at_change(members)
 
+    @torch.no_grad()
+    def at_experience(self, members: Sequence[int]) -> None:
+        """Tell the add-ons who have collected new experience."""
+        for addon in self.addons:
+            addon.at_experience(members)
+
     def state_dict(self) -> dict[str, Any]:
         """The states of base, add-ons and generators."""
         return {
@@ -162,6 +186,10 @@ class WithAddOns(torch.optim.Optimizer):
         """Tell the add-ons that need to know that the task changed."""
         self.chain.at_change([0])
 
+    def at_experience(self) -> None:
+        """Tell the add-ons that there is new experience to learn from."""
+        self.chain.at_experience([0])
+
     def state_dict(self) -> dict[str, Any]:
         """The base's state and the add-ons'."""
         return self.chain.state_dict()
@@ -194,8 +222,9 @@ def compose(
     Returns:
         An optimizer to be used in place of `base`.
     """
-    members = Members.of_module(network, base, generator)
-    made = [make(members) for make in addons]
+    made: list[AddOn] = []
+    members = Members.of_module(network, base, generator, made)
+    made += [make(members) for make in addons]
     features: dict[str, Tensor] = {}
     if any(addon.needs_features for addon in made):
         for layer in network.hidden_layers:

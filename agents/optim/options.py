@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from clrl.options import Decay, Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
+from clrl.options import (
+    Decay,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 
 @dataclass(frozen=True)
@@ -232,3 +239,27 @@ class FIREOptions:
     every: NonNegativeInt = 0
     times: NonNegativeInt = 0
     iterations: PositiveInt = 10
+
+
+@dataclass(frozen=True)
+class OptimizerResetOptions:
+    """Options of `clrl.agents.optim.optimizer_reset.OptimizerReset`, which describes them."""
+
+    every: NonNegativeInt = 0
+    times: NonNegativeInt = 0
+
+
+@dataclass(frozen=True)
+class AdamRelOptions:
+    """Options of `clrl.agents.optim.optimizer_reset.AdamRel`, which describes them."""
+
+    every: NonNegativeInt = 0
+    times: NonNegativeInt = 0
+
+
+@dataclass(frozen=True)
+class TRACOptions:
+    """Options of `clrl.agents.optim.trac.TRAC`, which describes them."""
+
+    start: PositiveFloat = 1e-8
+    parts: Literal["together", "apart"] = "together"

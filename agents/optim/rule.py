@@ -15,7 +15,7 @@ from clrl.agents.device import CPU
 from clrl.agents.networks import Network
 from clrl.agents.optim.base import AddOn, Chain
 from clrl.agents.optim.elementwise import ElementwiseAdam, ElementwiseAdamW
-from clrl.agents.optim.members import Flat, Index, Members, start_state_anew
+from clrl.agents.optim.members import Flat, Index, Members, is_whole, start_state_anew, tell
 from clrl.errors import UsageError
 
 
@@ -123,16 +123,22 @@ class StackedOptimizer(Chain):
         base: torch.optim.Optimizer
         if apart:
             base = _Apart(rule, rows, flat, generators)
-            reset_state = base.reset_state
+            reset_base = base.reset_state
         else:
             group = {"params": [rows], "members": len(rows), "width": flat.width}
             base = make_base(rule, [group], generators)
 
-            def reset_state(name: str, member: int, index: Index) -> None:
+            def reset_base(name: str, member: int, index: Index, averages: bool) -> None:
                 def put(value: Tensor, number: float) -> None:
                     flat.view(value, name)[member, *index] = number
 
-                start_state_anew(base, rows, member, put)
+                start_state_anew(base, rows, member, put, averages=averages)
+
+        addons: list[AddOn] = []
+
+        def reset_state(name: str, member: int, index: Index, *, averages: bool = True) -> None:
+            reset_base(name, member, index, averages)
+            tell(addons, name, member, index, averages)
 
         def gradients() -> Mapping[str, Tensor]:
             assert rows.grad is not None
@@ -142,7 +148,7 @@ class StackedOptimizer(Chain):
         members = Members(
             views, [rows], gradients, generators, network, base, reset_state, buffers or {}
         )
-        addons = [addon(members, **options) for addon, options in rule.addons]
+        addons += [addon(members, **options) for addon, options in rule.addons]
         super().__init__(base, addons, features, generators)
         self._rows = rows
 
@@ -260,11 +266,12 @@ class _Apart(torch.optim.Optimizer):
                 optimizer.step()
                 self._global[i] = torch.get_rng_state()
 
-    def reset_state(self, name: str, member: int, index: Index) -> None:
+    def reset_state(self, name: str, member: int, index: Index, averages: bool) -> None:
         def put(value: Tensor, number: float) -> None:
             value[index] = number
 
-        start_state_anew(self._optimizers[member], self._parameters[member][name], 0, put)
+        optimizer, parameter = self._optimizers[member], self._parameters[member][name]
+        start_state_anew(optimizer, parameter, 0, put, averages=averages, whole=is_whole(index))
 
     def state_dict(self) -> dict[str, Any]:
         return {
