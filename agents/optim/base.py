@@ -102,6 +102,7 @@ class Chain:
         features: the hidden activations of the batch just learned, by layer, kept up to
             date by whoever runs the network; empty where no add-on asks for them.
         generators: what base and add-ons draw from; their states are part of the state.
+        project: what a network does to its parameters after whatever changed them, if anything.
     """
 
     def __init__(
@@ -110,8 +111,10 @@ class Chain:
         addons: Sequence[AddOn],
         features: Mapping[str, Tensor],
         generators: Sequence[torch.Generator],
+        project: Callable[[], None] | None = None,
     ) -> None:
         self.base = base
+        self._project = project
         self.addons = tuple(addons)
         self.features = features
         self.generators = generators
@@ -131,6 +134,8 @@ class Chain:
         self.base.step()
         for addon in self.addons:
             addon.after_step(self.features)
+        if self._project is not None:
+            self._project()
         return loss
 
     @torch.no_grad()
@@ -139,6 +144,8 @@ class Chain:
         for addon in self.addons:
             if addon.needs_changes and members:
                 addon.at_change(members)
+        if self._project is not None:
+            self._project()
 
     @torch.no_grad()
     def at_experience(self, members: Sequence[int]) -> None:
@@ -234,4 +241,10 @@ def compose(
                     features[of.name] = network.by_unit(of, output.detach().unsqueeze(0), 1)
 
             network.get_submodule(layer.activation).register_forward_hook(keep)
-    return WithAddOns(Chain(base, made, features, [generator]))
+    return WithAddOns(Chain(base, made, features, [generator], projection(members)))
+
+
+def projection(members: Members) -> Callable[[], None] | None:
+    """What these learners' networks do to their parameters after updates, if anything."""
+    network = members.network
+    return (lambda: network.project(members.parameters)) if network.projects else None

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clrl.agents.device import CPU
 from clrl.agents.networks import Network
-from clrl.agents.optim.base import AddOn, Chain
+from clrl.agents.optim.base import AddOn, Chain, projection
 from clrl.agents.optim.elementwise import ElementwiseAdam, ElementwiseAdamW
 from clrl.agents.optim.members import Flat, Index, Members, is_whole, start_state_anew, tell
 from clrl.errors import UsageError
@@ -149,7 +149,7 @@ class StackedOptimizer(Chain):
             views, [rows], gradients, generators, network, base, reset_state, buffers or {}
         )
         addons += [addon(members, **options) for addon, options in rule.addons]
-        super().__init__(base, addons, features, generators)
+        super().__init__(base, addons, features, generators, projection(members))
         self._rows = rows
 
     def member_states(self) -> list[dict[str, Any]]:
