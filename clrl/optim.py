@@ -20,6 +20,7 @@ from clrl.agents.optim.elementwise import ElementwiseAdam, ElementwiseAdamW
 from clrl.agents.optim.fire import FIRE
 from clrl.agents.optim.hare_tortoise import HareAndTortoise
 from clrl.agents.optim.members import Members
+from clrl.agents.optim.muon import Muon
 from clrl.agents.optim.normalize_project import NormalizeAndProject
 from clrl.agents.optim.optimizer_reset import AdamRel, OptimizerReset
 from clrl.agents.optim.partial_resets import CalibratedPartialResets
@@ -54,6 +55,7 @@ __all__ = [
     "HareAndTortoise",
     "L2Init",
     "Members",
+    "Muon",
     "NormalizeAndProject",
     "Parseval",
     "Penalty",

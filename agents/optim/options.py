@@ -263,3 +263,14 @@ class TRACOptions:
 
     start: PositiveFloat = 1e-8
     parts: Literal["together", "apart"] = "together"
+
+
+@dataclass(frozen=True)
+class MuonOptions:
+    """Options of `clrl.agents.optim.muon.Muon`, which describes them."""
+
+    lr: NonNegativeFloat = 0.02
+    momentum: Decay = 0.95
+    weight_decay: NonNegativeFloat = 0.0
+    others: NonNegativeFloat = 0.1
+    betas: tuple[Decay, Decay] = (0.9, 0.95)

@@ -40,6 +40,12 @@ OPTIMIZERS = Table(
             "clrl.agents.optim.adaupgd:AdaUPGD",
             _OPTIONS + "AdaUPGDOptions",
         ),
+        Entry(
+            "muon",
+            "orthogonal steps of hidden weights, AdamW for the rest (Jordan et al. 2024)",
+            "clrl.agents.optim.muon:Muon",
+            _OPTIONS + "MuonOptions",
+        ),
     ],
     group="clrl.optimizers",
 )
