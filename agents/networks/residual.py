@@ -15,7 +15,8 @@ from clrl.agents.options import BroNetOptions, MLPOptions, ResidualMLPOptions
 
 def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
     """A linear map whose parameters are not drawn yet."""
-    return nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)
+    made: nn.Linear = nn.Linear(inputs, outputs, bias, device="meta").to_empty(device="cpu")
+    return made
 
 
 class ResidualNetwork(Network):
@@ -51,7 +52,7 @@ class ResidualNetwork(Network):
         self.last_norm = self._last_norm(options)
         self.head = linear(options.width, num_outputs)
         self.hidden_layers = tuple(
-            self._declared(f"layer_{i + 1}", f"blocks.{i}.", options) for i in range(options.blocks)
+            self._declared(f"layer_{i + 1}", f"blocks.{i}", options) for i in range(options.blocks)
         )
         self.initialise(generator)
 
@@ -128,8 +129,13 @@ class ResidualMLP(ResidualNetwork):
         return _PreNormBlock(options.width, options.expansion * options.width, activation)
 
     def _declared(self, name: str, path: str, options: ResidualMLPOptions) -> HiddenLayer:
-        parts = (path + part for part in ("inner", "activation", "outer"))
-        return HiddenLayer(name, *parts, function=options.activation)
+        return HiddenLayer(
+            name,
+            f"{path}.inner",
+            f"{path}.activation",
+            f"{path}.outer",
+            function=options.activation,
+        )
 
     def _last_norm(self, options: ResidualMLPOptions) -> nn.Module:
         return nn.LayerNorm(options.width)
@@ -175,8 +181,13 @@ class BroNet(ResidualNetwork):
         return nn.Sequential(nn.LayerNorm(options.width), nn.ReLU())
 
     def _declared(self, name: str, path: str, options: BroNetOptions) -> HiddenLayer:
-        parts = (path + part for part in ("inner", "activation", "outer", "norm"))
-        return HiddenLayer(name, *parts)
+        return HiddenLayer(
+            name,
+            f"{path}.inner",
+            f"{path}.activation",
+            f"{path}.outer",
+            norm=f"{path}.norm",
+        )
 
     def _gain(self, module: str) -> float:
         return 2**0.5

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -54,27 +55,20 @@ class Muon(torch.optim.Optimizer):
         every = [one for group in given for one in group["params"]]
         outside = {id(one) for one in heads}
         hidden = [one for one in every if one.ndim > 1 and id(one) not in outside]
-        self._flat = {one: one.detach().flatten(1) for one in hidden if one.ndim > 2}
         rest = [one for one in every if one.ndim < 2 or id(one) in outside]
         self._inner: list[torch.optim.Optimizer] = []
         if hidden:
-            own = [self._flat.get(one, one) for one in hidden]
-            kept = {"momentum": momentum, "weight_decay": weight_decay}
-            self._inner.append(torch.optim.Muon(own, lr=lr, adjust_lr_fn="original", **kept))
-        if rest:
+            matrices = [_matrix(one) for one in hidden]
             self._inner.append(
-                torch.optim.AdamW(
-                    rest, lr=others * lr, betas=betas, eps=1e-10, weight_decay=weight_decay
-                )
+                torch.optim.Muon(matrices, lr, weight_decay, momentum, adjust_lr_fn="original")
             )
-        super().__init__([group for one in self._inner for group in one.param_groups], {"lr": lr})
-        self._share()
-
-    def _share(self) -> None:
-        """What the inner optimizers keep is this one's state."""
-        for inner, group in zip(self._inner, self.param_groups, strict=True):
-            inner.state = self.state
-            inner.param_groups = [group]
+        if rest:
+            self._inner.append(torch.optim.AdamW(rest, others * lr, betas, 1e-10, weight_decay))
+        parts = [one for one in (hidden, rest) if one]
+        pairs = zip(self._inner, parts, strict=True)
+        super().__init__(
+            [{**inner.param_groups[0], "params": part} for inner, part in pairs], {"lr": lr}
+        )
 
     def step(self, closure: Any = None) -> Any:
         """One step of all parameters that have a gradient; what the closure gave, if any."""
@@ -82,19 +76,32 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for kernel, flat in self._flat.items():
-            flat.grad = None if kernel.grad is None else kernel.grad.flatten(1)
-        for inner in self._inner:
+        for inner, group in zip(self._inner, self.param_groups, strict=True):
+            own = {one: _matrix(one) for one in group["params"] if one.grad is not None}
+            inner.param_groups = [{**group, "params": list(own.values())}]
+            inner.state = defaultdict(dict)
+            for one, matrix in own.items():
+                inner.state[matrix] = _shaped(self.state[one], one, matrix)
             inner.step()
+            for one, matrix in own.items():
+                self.state[one] = _shaped(inner.state[matrix], matrix, one)
         return loss
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear the gradients, of kernels too."""
-        super().zero_grad(set_to_none)
-        for kernel in self._flat:
-            kernel.grad = None
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` gave."""
-        super().load_state_dict(state_dict)
-        self._share()
+def _matrix(parameter: Tensor) -> Tensor:
+    """A kernel, with its gradient, as a matrix in the same memory; others as they are."""
+    if parameter.ndim < 3:
+        return parameter
+    matrix = parameter.detach().view(len(parameter), -1)
+    matrix.grad = None if parameter.grad is None else parameter.grad.flatten(1)
+    return matrix
+
+
+def _shaped(state: Mapping[str, Any], old: Tensor, new: Tensor) -> dict[str, Any]:
+    """A parameter's state, what has its shape in another."""
+    return {
+        key: value.view(new.shape)
+        if isinstance(value, Tensor) and value.shape == old.shape
+        else value
+        for key, value in state.items()
+    }

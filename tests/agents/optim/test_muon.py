@@ -76,6 +76,24 @@ def test_a_kernel_is_a_matrix_of_its_outputs_and_the_rest() -> None:
     torch.testing.assert_close(stepped(gradient), stepped(gradient.flatten(1)).view(4, 3, 2, 2))
 
 
+def test_a_kernels_state_is_its_own_and_comes_back() -> None:
+    """It is kept under the kernel, in its shape, so that units of it can start anew."""
+    ends = []
+    for saved in (False, True):
+        kernel = nn.Parameter(torch.randn(4, 3, 2, 2, generator=seeded()))
+        optimizer = Muon([kernel], lr=LR)
+        for step in range(4):
+            kernel.grad = torch.randn(kernel.shape, generator=seeded(step))
+            optimizer.step()
+            if saved and step == 1:
+                state = optimizer.state_dict()
+                optimizer = Muon([kernel], lr=LR)
+                optimizer.load_state_dict(state)
+        assert optimizer.state[kernel]["momentum_buffer"].shape == kernel.shape
+        ends.append(kernel.detach())
+    assert torch.equal(*ends)
+
+
 def test_heads_and_vectors_are_adamws_and_every_parameter_is_in_one_group() -> None:
     network, other = (MLP(5, 3, MLPOptions(widths=(6, 4)), seeded()) for _ in range(2))
     rule = UpdateRule(Muon, {"lr": LR, "weight_decay": 0.1})

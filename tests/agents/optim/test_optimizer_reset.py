@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from clrl.agents.networks import MLP
 from clrl.agents.optim.base import WithAddOns, compose
 from clrl.agents.optim.elementwise import ElementwiseAdam, ElementwiseAdamW
+from clrl.agents.optim.muon import Muon
 from clrl.agents.optim.optimizer_reset import AdamRel, OptimizerReset
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.options import MLPOptions
@@ -64,6 +65,7 @@ def over(base: Any, addon: Any, network: nn.Module, **options: Any) -> WithAddOn
         (torch.optim.SGD, torch.optim.SGD, {"momentum": 0.9}),
         (torch.optim.RMSprop, torch.optim.RMSprop, {}),
         (torch.optim.NAdam, torch.optim.NAdam, {}),
+        (Muon, Muon, {}),
     ],
 )
 def test_after_a_reset_the_optimizer_is_a_new_one(base: Any, plain: Any, options: Any) -> None:
