@@ -79,7 +79,7 @@ class TRAC(AddOn):
         parameters = self.members.parameters
         gradients = self.members.gradients()
         reach = self._scale + _EPS
-        products = torch.zeros_like(self._scale)
+        found = []
         self._along = {}
         for name, part in self._part.items():
             own, reference, left = parameters[name], self._reference[name], self._left[name]
@@ -88,8 +88,11 @@ class TRAC(AddOn):
             if name in gradients:
                 along = (own - reference).div_(_like(reach[:, part], own))
                 self._along[name] = along
-                product = (along * gradients[name]).flatten(1).sum(dim=1)
-                products[:, part] += product.cpu()
+                found.append((along * gradients[name]).flatten(1).sum(dim=1))
+        products = torch.zeros_like(self._scale)
+        if found:  # moved together: on an accelerator each move is a wait
+            for name, row in zip(self._along, torch.stack(found).cpu().double(), strict=True):
+                products[:, self._part[name]] += row
         products = products.unsqueeze(2)
         self._v.mul_(self._betas.square()).add_(products.square())
         self._sigma.mul_(self._betas).sub_(products)
