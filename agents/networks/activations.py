@@ -123,13 +123,14 @@ class Rational(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map any shape to the same shape."""
-        *lower, above = self.numerator.unbind()
-        for coefficient in reversed(lower):
-            above = above * x + coefficient
-        below, power = torch.ones_like(x), x
-        for i, coefficient in enumerate(self.denominator.unbind()):
-            power = power * x if i else x
-            below = below + (coefficient * power).abs()
+        last = len(self.numerator) - 1
+        above = self.numerator[last]
+        for k in range(last - 1, -1, -1):
+            above = above * x + self.numerator[k]
+        power, below = x, 1 + (self.denominator[0] * x).abs()
+        for k in range(1, len(self.denominator)):
+            power = power * x
+            below = below + (self.denominator[k] * power).abs()
         return above / below
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,8 +11,10 @@ from torch.nn import functional as F
 
 from clrl.agents.calling import Call
 from clrl.agents.networks import AID, MLP, Fourier, Rational, SmoothLeaky
+from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.options import MLPOptions
 from clrl.errors import UsageError
+from clrl.testing.learners import Problem
 
 X = torch.linspace(-4, 4, 401)
 
@@ -25,6 +29,16 @@ def features(activation: str, width: int) -> Tensor:
         network.linears[0](torch.randn(5, 3, generator=seeded()))
     )
     return found
+
+
+@pytest.mark.parametrize("activation", ["fourier-features", "rational", "smooth-leaky", "aid"])
+def test_learners_are_stepped_together(activation: Any) -> None:
+    """Every operation is one that treats members alike: none is computed one by one."""
+    options = MLPOptions(widths=(16,), activation=activation)
+    problem = Problem(UpdateRule(torch.optim.SGD, {"lr": 0.01}), 1, MLP, options)
+    population = problem.population(range(3))
+    population.learn(*problem.examples(range(3), 1))
+    assert population.division == [3]
 
 
 # Fourier features

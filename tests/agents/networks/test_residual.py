@@ -56,6 +56,15 @@ def test_keeps_the_contract(name: str) -> None:
     assert "members independent" in held and "hidden layers are what is declared" in held
 
 
+@each
+def test_learners_are_stepped_together(name: str) -> None:
+    make, options = NETWORKS[name]
+    problem = Problem(UpdateRule(torch.optim.SGD, {"lr": 0.01}), 1, make, options)
+    population = problem.population(range(3))
+    population.learn(*problem.examples(range(3), 1))
+    assert population.division == [3]
+
+
 # Formulas, from parameters by their names
 
 
