@@ -34,6 +34,23 @@ def test_a_single_number_moves_by_what_five_iterations_make_of_one() -> None:
     assert float(stepped(torch.tensor([[3.0]]))) == pytest.approx(0.696, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("value", "becomes"), [(0.9, 0.682), (0.5, 0.765), (0.1, 0.712), (0.01, 0.699)]
+)
+def test_a_singular_value_becomes_what_five_iterations_make_of_it(
+    value: float, becomes: float
+) -> None:
+    """Of two whose squares add up to one; in half precision, in which 0.5 becomes 0.82."""
+    step = stepped(torch.diag(torch.tensor([value, math.sqrt(1 - value**2)])))
+    exact = value
+    for _ in range(5):
+        square = exact * exact
+        exact = (3.4445 - 4.7750 * square + 2.0315 * square * square) * exact
+    assert exact == pytest.approx(becomes, abs=1e-3)
+    assert float(step[0, 0]) == pytest.approx(becomes, rel=0.1)
+    assert step[0, 1] == step[1, 0] == 0
+
+
 @pytest.mark.parametrize("shape", [(6, 10), (8, 8), (12, 4)])
 def test_singular_values_of_a_step_are_nearly_one_and_scaled_where_tall(
     shape: tuple[int, int],
