@@ -166,6 +166,10 @@ class Chunk:
         own = range(self.members.start, self.members.stop)
         self.optimizer.at_change([i for i, member in enumerate(own) if member in changed])
 
+    def tell_of_experience(self, frozen: Tensor) -> None:
+        """Tell the add-ons that those who are not frozen have collected new experience."""
+        self.optimizer.at_experience(torch.nonzero(~frozen[self.members]).flatten().tolist())
+
     def _halts(self, results: Sequence[Tensor]) -> bool:
         if not self._halt:
             return False

@@ -109,6 +109,7 @@ class Population:
         self._safe = self.snapshot()
         self.frozen = torch.zeros(len(networks), dtype=torch.bool, device=device)
         self._changed: set[int] = set()
+        self._experienced = False  # since the last update
         self._chunks: list[Chunk] = []
         self._parted = False  # whether members' pasts are of different lengths
         # Shared by all chunks: computations by number of members and shapes of the batch, and
@@ -255,7 +256,8 @@ class Population:
         return self._objective.needs_others
 
     def collected(self) -> None:
-        """There is new experience to learn from: penalties that go by it are told."""
+        """There is new experience to learn from: penalties and add-ons that go by it are told."""
+        self._experienced = True
         if not self._objective.penalised:
             return
         for member in torch.nonzero(~self.frozen).flatten().tolist():
@@ -288,6 +290,9 @@ class Population:
         for chunk in self._chunks if self._changed else ():
             chunk.tell(self._changed - set(torch.nonzero(self.frozen).flatten().tolist()))
         self._changed.clear()
+        for chunk in self._chunks if self._experienced else ():
+            chunk.tell_of_experience(self.frozen)
+        self._experienced = False
         parts = [
             chunk.learn(batches, self.frozen, self._safe, self.companion) for chunk in self._chunks
         ]
@@ -456,6 +461,7 @@ class Population:
             own.copy_(state["safe"]["kept"][name])
         self.frozen.copy_(state["frozen"])
         self._changed = set(state["changed"])
+        self._experienced = False
         for generator, saved in zip(self._generators, state["generators"], strict=True):
             generator.set_state(saved)
         self._pasts = copy.deepcopy(list(state["optimizers"]))  # they are somebody else's

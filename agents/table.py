@@ -47,5 +47,23 @@ NETWORKS = Table(
             "clrl.agents.networks:MLP",
             "clrl.agents.options:MLPOptions",
         ),
+        Entry(
+            "residual-mlp",
+            "fully connected, in residual blocks (as in SimBa, Lee et al. 2025)",
+            "clrl.agents.networks:ResidualMLP",
+            "clrl.agents.options:ResidualMLPOptions",
+        ),
+        Entry(
+            "bronet",
+            "residual blocks with two norms each (Nauman et al. 2024)",
+            "clrl.agents.networks:BroNet",
+            "clrl.agents.options:BroNetOptions",
+        ),
+        Entry(
+            "simba-v2",
+            "features and weights that are unit vectors (Lee et al. 2025)",
+            "clrl.agents.networks:SimbaV2",
+            "clrl.agents.options:SimbaV2Options",
+        ),
     ],
 )

@@ -1,15 +1,40 @@
 """Networks: ordinary modules that declare their hidden layers once."""
 
-from clrl.agents.networks import ELU, MLP, CReLU, HiddenLayer, Network, Sigmoid, Swish
-from clrl.agents.options import MLPOptions
+from clrl.agents.networks import (
+    AID,
+    ELU,
+    MLP,
+    BroNet,
+    CReLU,
+    Fourier,
+    HiddenLayer,
+    Network,
+    Rational,
+    ResidualMLP,
+    Sigmoid,
+    SimbaV2,
+    SmoothLeaky,
+    Swish,
+)
+from clrl.agents.options import BroNetOptions, MLPOptions, ResidualMLPOptions, SimbaV2Options
 
 __all__ = [
+    "AID",
     "ELU",
     "MLP",
+    "BroNet",
+    "BroNetOptions",
     "CReLU",
+    "Fourier",
     "HiddenLayer",
     "MLPOptions",
     "Network",
+    "Rational",
+    "ResidualMLP",
+    "ResidualMLPOptions",
     "Sigmoid",
+    "SimbaV2",
+    "SimbaV2Options",
+    "SmoothLeaky",
     "Swish",
 ]

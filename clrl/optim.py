@@ -20,7 +20,9 @@ from clrl.agents.optim.elementwise import ElementwiseAdam, ElementwiseAdamW
 from clrl.agents.optim.fire import FIRE
 from clrl.agents.optim.hare_tortoise import HareAndTortoise
 from clrl.agents.optim.members import Members
+from clrl.agents.optim.muon import Muon
 from clrl.agents.optim.normalize_project import NormalizeAndProject
+from clrl.agents.optim.optimizer_reset import AdamRel, OptimizerReset
 from clrl.agents.optim.partial_resets import CalibratedPartialResets
 from clrl.agents.optim.redo import ReDo
 from clrl.agents.optim.regrama import ReGraMa
@@ -29,6 +31,7 @@ from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.self_normalized_resets import SelfNormalizedResets
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.surgery import Surgery
+from clrl.agents.optim.trac import TRAC
 from clrl.agents.optim.units import UnitReset, Units
 from clrl.agents.optim.upgd import UPGD
 from clrl.agents.optim.weight_clipping import WeightClipping
@@ -52,6 +55,7 @@ __all__ = [
     "HareAndTortoise",
     "L2Init",
     "Members",
+    "Muon",
     "NormalizeAndProject",
     "Parseval",
     "Penalty",
@@ -62,6 +66,9 @@ __all__ = [
     "HeadReset",
     "FullReset",
     "ReGraMa",
+    "AdamRel",
+    "OptimizerReset",
+    "TRAC",
     "SelfNormalizedResets",
     "Surgery",
     "Seen",

@@ -7,6 +7,7 @@ out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,7 @@ class HiddenLayer:
         outgoing: the linear map whose columns read the features.
         also_outgoing: further linear maps that read them, as several heads over one trunk do.
         norm: the LayerNorm between `incoming` and `activation`; empty for none.
+        norm_after: the LayerNorm of the features, a part of `activation`; empty for none.
         copies: features a unit produces (2 for CReLU: feature ``c * units + i`` is copy c
             of unit i).
         function: the activation's name, such as ``"relu"``; it decides what a dead unit is.
@@ -37,6 +39,7 @@ class HiddenLayer:
     copies: int = 1
     function: str = "relu"
     also_outgoing: tuple[str, ...] = ()
+    norm_after: str = ""
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -49,9 +52,28 @@ class Network(nn.Module):
 
     Attributes:
         hidden_layers: the declaration, from input to output.
+        projects: whether `project` is to be called after updates.
     """
 
     hidden_layers: tuple[HiddenLayer, ...] = ()
+    projects: bool = False
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Paths of the linear maps whose outputs are the network's.
+
+        Unless a network says so itself, those that read a hidden layer and feed none.
+        """
+        incoming = {layer.incoming for layer in self.hidden_layers}
+        readers = (path for layer in self.hidden_layers for path in layer.readers)
+        return tuple(path for path in dict.fromkeys(readers) if path not in incoming)
+
+    def project(self, parameters: Mapping[str, Tensor]) -> None:
+        """Put parameters back to where they are to be, in place, after whatever changed them.
+
+        Args:
+            parameters: name to [members, *shape].
+        """
 
     def fresh(self, name: str, generator: torch.Generator) -> Tensor:
         """A new draw of one parameter from the distribution it was initialised with.

@@ -23,7 +23,7 @@ class Map:
         weight: the name of its weight [outputs, inputs, ...].
         bias: the name of its bias; empty for none.
         fan_in: numbers that one output is made of.
-        hidden: whether a declared hidden layer follows; otherwise it is a head.
+        hidden: whether it is no head; see `Network.heads`.
     """
 
     path: str
@@ -40,14 +40,14 @@ class Map:
 
 def maps(network: Network) -> tuple[Map, ...]:
     """Every dense layer and convolution of a network, in the order of its modules."""
-    hidden = {layer.incoming for layer in network.hidden_layers}
+    heads = set(network.heads)
     return tuple(
         Map(
             path,
             f"{path}.weight",
             f"{path}.bias" if _own(module, "bias") is not None else "",
             weight[0].numel(),
-            path in hidden,
+            bool(heads) and path not in heads,
         )
         for path, module, weight in _weighted(network)
         if weight.ndim > 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from clrl.agents.networks.activations import ACTIVATIONS
+from clrl.agents.networks.activations import COPIES, Rational, make_activation
 from clrl.agents.networks.base import HiddenLayer, Network
+from clrl.agents.networks.initialisers import orthogonal, sparse, uniform
 from clrl.agents.options import MLPOptions
 from clrl.errors import UsageError
 
@@ -32,11 +32,18 @@ class MLP(Network):
       layers and 1 at the output; 0 (He et al. 2015, fan-in).
     - ``orthogonal``: orthogonal with gain sqrt(2) in hidden layers and `output_gain` at the
       output; 0 (Saxe et al. 2014; gains as in Stable-Baselines3).
+    - ``sparse``: as ``torch``, but that nine in ten inputs of every output are 0, rounded up; 0
+      (Elsayed et al. 2024, streaming-drl). There a layer of nine inputs or less is then all 0;
+      here one input is left.
 
-    Normalisation starts at scale 1, shift 0.
+    Normalisation starts at scale 1, shift 0. Where it is placed after the activation, the features
+    that metrics and resets of units see are the normalised ones.
+
+    A layer of ``fourier-features`` has half as many units as features, so that its width is kept
+    (Lewandowski et al. 2025); one of ``crelu`` has as many units as its width.
 
     Raises:
-        UsageError: both kinds of normalisation at once.
+        UsageError: both kinds of normalisation at once, or half a unit.
     """
 
     def __init__(
@@ -50,21 +57,33 @@ class MLP(Network):
         super().__init__()
         self.options = options
         self._output_gain = output_gain
-        copies = 2 if options.activation == "crelu" else 1
-        sizes_in = [input_size, *(copies * width for width in options.widths)]
-        sizes_out = [*options.widths, num_outputs]
+        copies = COPIES.get(options.activation, 1)
+        units = options.widths
+        if options.activation == "fourier-features":
+            if any(width % 2 for width in units):
+                raise UsageError(
+                    "network.widths: fourier-features has two features a unit; expected even widths"
+                )
+            units = tuple(width // 2 for width in units)
+        features = [copies * number for number in units]
+        sizes_in = [input_size, *features]
+        sizes_out = [*units, num_outputs]
         self.linears = nn.ModuleList(
             nn.Linear(fan_in, fan_out, device="meta").to_empty(device="cpu")
             for fan_in, fan_out in zip(sizes_in, sizes_out, strict=True)
         )
         if options.layer_norm and options.batch_norm:
             raise UsageError("network: expected layer_norm or batch_norm, got both")
-        norm = nn.LayerNorm if options.layer_norm else nn.BatchNorm1d
         normalised = options.layer_norm or options.batch_norm
-        self.norms = nn.ModuleList(norm(width) for width in options.widths if normalised)
+        before = normalised and options.norm_place == "before"
+        after = normalised and options.norm_place == "after"
+        self.norms = nn.ModuleList(_norm(options, number) for number in units if before)
         self.dropout = nn.Dropout(options.dropout)
         self.activations = nn.ModuleList(
-            ACTIVATIONS[options.activation](options) for _ in options.widths
+            nn.Sequential(make_activation(options), _norm(options, number))
+            if after
+            else make_activation(options)
+            for number in features
         )
         self.hidden_layers = tuple(
             HiddenLayer(
@@ -72,13 +91,19 @@ class MLP(Network):
                 incoming=f"linears.{i}",
                 activation=f"activations.{i}",
                 outgoing=f"linears.{i + 1}",
-                norm=f"norms.{i}" if normalised else "",
+                norm=f"norms.{i}" if before else "",
+                norm_after=f"activations.{i}.1" if after else "",
                 copies=copies,
                 function=options.activation,
             )
             for i in range(len(options.widths))
         )
         self.initialise(generator)
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The last linear map."""
+        return (f"linears.{len(self.options.widths)}",)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs [..., input_size] to outputs [..., num_outputs]."""
@@ -92,27 +117,31 @@ class MLP(Network):
     def fresh(self, name: str, generator: torch.Generator) -> Tensor:
         """A new draw of one parameter; see `Network.fresh`."""
         shape = self.get_parameter(name).shape
-        kind, index, part = name.split(".")
-        if kind == "norms":
+        path, _, part = name.rpartition(".")
+        module = self.get_submodule(path)
+        if isinstance(module, Rational):
+            return torch.tensor(module.starts[part])
+        if not isinstance(module, nn.Linear):
             return torch.ones(shape) if part == "weight" else torch.zeros(shape)
-        fan_in = self.get_parameter(f"linears.{index}.weight").shape[1]
-        hidden = int(index) < len(self.options.widths)
-        init = self.options.init
+        fan_in, hidden, init = module.in_features, path not in self.heads, self.options.init
         if init == "torch":
-            return _uniform(shape, 1 / math.sqrt(fan_in), generator)
+            return uniform(shape, 1 / math.sqrt(fan_in), generator)
         if part == "bias":
             return torch.zeros(shape)
+        if init == "sparse":
+            return sparse(shape, _SPARSITY, generator)
         if init == "orthogonal":
-            gain = math.sqrt(2) if hidden else self._output_gain
-            return nn.init.orthogonal_(torch.empty(shape), gain, generator=generator)
+            return orthogonal(shape, math.sqrt(2) if hidden else self._output_gain, generator)
         gain = self._gain() if init == "kaiming" and hidden else 1.0
-        return _uniform(shape, gain * math.sqrt(3 / fan_in), generator)
+        return uniform(shape, gain * math.sqrt(3 / fan_in), generator)
 
     def _gain(self) -> float:
         """The activation's gain, as ``torch.nn.init.calculate_gain`` gives it."""
         activation = self.options.activation
         if activation == "leaky-relu":
             return nn.init.calculate_gain("leaky_relu", self.options.leaky_slope)
+        if activation == "fourier-features":
+            return 1.0
         if activation == "tanh":
             return nn.init.calculate_gain("tanh")
         if activation == "sigmoid":
@@ -120,5 +149,10 @@ class MLP(Network):
         return nn.init.calculate_gain("relu")
 
 
-def _uniform(shape: Sequence[int], bound: float, generator: torch.Generator) -> Tensor:
-    return torch.empty(shape).uniform_(-bound, bound, generator=generator)
+_SPARSITY = 0.9
+
+
+def _norm(options: MLPOptions, size: int) -> nn.Module:
+    if options.layer_norm:
+        return nn.LayerNorm(size, elementwise_affine=options.norm_parameters)
+    return nn.BatchNorm1d(size, affine=options.norm_parameters)

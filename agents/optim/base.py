@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clrl.agents.networks import HiddenLayer, Network
-from clrl.agents.optim.members import Members
+from clrl.agents.optim.members import Index, Members
 
 
 class AddOn:
@@ -64,6 +64,24 @@ class AddOn:
             members: whose task changed.
         """
 
+    def at_experience(self, members: Sequence[int]) -> None:
+        """Act between the collection of experience and the first update on it.
+
+        Only agents that collect, as PPO does, say when.
+
+        Args:
+            members: who have collected.
+        """
+
+    def started_anew(self, name: str, member: int, index: Index) -> None:
+        """Some elements of a parameter, and the base's state of them, have been made new.
+
+        Args:
+            name: the parameter's.
+            member: whose.
+            index: into the parameter's shape.
+        """
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides the future, generators apart.
 
@@ -84,6 +102,7 @@ class Chain:
         features: the hidden activations of the batch just learned, by layer, kept up to
             date by whoever runs the network; empty where no add-on asks for them.
         generators: what base and add-ons draw from; their states are part of the state.
+        project: what a network does to its parameters after whatever changed them, if anything.
     """
 
     def __init__(
@@ -92,8 +111,10 @@ class Chain:
         addons: Sequence[AddOn],
         features: Mapping[str, Tensor],
         generators: Sequence[torch.Generator],
+        project: Callable[[], None] | None = None,
     ) -> None:
         self.base = base
+        self._project = project
         self.addons = tuple(addons)
         self.features = features
         self.generators = generators
@@ -113,6 +134,8 @@ class Chain:
         self.base.step()
         for addon in self.addons:
             addon.after_step(self.features)
+        if self._project is not None:
+            self._project()
         return loss
 
     @torch.no_grad()
@@ -121,6 +144,14 @@ class Chain:
         for addon in self.addons:
             if addon.needs_changes and members:
                 addon.at_change(members)
+        if self._project is not None:
+            self._project()
+
+    @torch.no_grad()
+    def at_experience(self, members: Sequence[int]) -> None:
+        """Tell the add-ons who have collected new experience."""
+        for addon in self.addons:
+            addon.at_experience(members)
 
     def state_dict(self) -> dict[str, Any]:
         """The states of base, add-ons and generators."""
@@ -162,6 +193,10 @@ class WithAddOns(torch.optim.Optimizer):
         """Tell the add-ons that need to know that the task changed."""
         self.chain.at_change([0])
 
+    def at_experience(self) -> None:
+        """Tell the add-ons that there is new experience to learn from."""
+        self.chain.at_experience([0])
+
     def state_dict(self) -> dict[str, Any]:
         """The base's state and the add-ons'."""
         return self.chain.state_dict()
@@ -194,8 +229,9 @@ def compose(
     Returns:
         An optimizer to be used in place of `base`.
     """
-    members = Members.of_module(network, base, generator)
-    made = [make(members) for make in addons]
+    made: list[AddOn] = []
+    members = Members.of_module(network, base, generator, made)
+    made += [make(members) for make in addons]
     features: dict[str, Tensor] = {}
     if any(addon.needs_features for addon in made):
         for layer in network.hidden_layers:
@@ -205,4 +241,10 @@ def compose(
                     features[of.name] = network.by_unit(of, output.detach().unsqueeze(0), 1)
 
             network.get_submodule(layer.activation).register_forward_hook(keep)
-    return WithAddOns(Chain(base, made, features, [generator]))
+    return WithAddOns(Chain(base, made, features, [generator], projection(members)))
+
+
+def projection(members: Members) -> Callable[[], None] | None:
+    """What these learners' networks do to their parameters after updates, if anything."""
+    network = members.network
+    return (lambda: network.project(members.parameters)) if network.projects else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,24 @@ Index = tuple[Any, ...]
 Put = Callable[[Tensor, float], None]
 """Sets some elements of a tensor, the same of every tensor of a shape, to a number."""
 
+_COUNTS = {"step": 0, "mu_product": 1}
+"""What torch's optimizers count for a whole tensor, and where that begins."""
+
+
+class ResetState(Protocol):
+    """Makes an optimizer's state new, of some elements of one member's parameter."""
+
+    def __call__(self, name: str, member: int, index: Index, *, averages: bool = True) -> None:
+        """Make it new.
+
+        Args:
+            name: the parameter's.
+            member: whose.
+            index: into the parameter's shape.
+            averages: whether what is kept of each element goes to 0; otherwise only its steps are
+                counted from 0 again.
+        """
+
 
 def state_tensors(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Iterator[Tensor]:
     """A parameter's optimizer state: each tensor that has an entry an element."""
@@ -25,18 +43,58 @@ def state_tensors(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Iterat
 
 
 def start_state_anew(
-    optimizer: torch.optim.Optimizer, parameter: Tensor, member: int, put: Put
+    optimizer: torch.optim.Optimizer,
+    parameter: Tensor,
+    member: int,
+    put: Put,
+    *,
+    averages: bool = True,
+    whole: bool = False,
 ) -> None:
     """Make an optimizer's state of some elements that of elements that it has never stepped.
 
     Tensors of the parameter's shape go to 0. An optimizer that has more to do for that has a
     method ``started_anew(parameter, member, put)``.
+
+    Args:
+        optimizer: whose state.
+        parameter: a tensor that it steps.
+        member: of the learners that are stacked in it; 0 where there is one.
+        put: sets these elements of a tensor of the parameter's shape to a number.
+        averages: see `ResetState`.
+        whole: whether they are all of the tensor's elements; its count of steps then is 0 again.
     """
-    for value in state_tensors(optimizer, parameter):
-        put(value, 0.0)
+    if averages:
+        for value in state_tensors(optimizer, parameter):
+            put(value, 0.0)
     started_anew = getattr(optimizer, "started_anew", None)
     if started_anew is not None:
         started_anew(parameter, member, put)
+    elif whole:
+        state = optimizer.state[parameter]
+        for name, start in _COUNTS.items():
+            if isinstance(state.get(name), Tensor):
+                state[name].fill_(start)
+            elif name in state:
+                state[name] = start
+
+
+def is_whole(index: Index) -> bool:
+    """Whether an index into a parameter's shape means all of it."""
+    return len(index) == 1 and index[0] is ...
+
+
+class Remembers(Protocol):
+    """Has something in memory of each element of a parameter."""
+
+    def started_anew(self, name: str, member: int, index: Index) -> None:
+        """Some elements of one member's parameter started anew."""
+
+
+def tell(told: Sequence[Remembers], name: str, member: int, index: Index, averages: bool) -> None:
+    """Say what started anew, where it was more than a count of steps."""
+    for one in told if averages else ():
+        one.started_anew(name, member, index)
 
 
 @dataclass(frozen=True)
@@ -53,7 +111,7 @@ class Members:
             own parameter values mean nothing.
         optimizer: the base optimizer.
         reset_state: makes the optimizer's state new for some elements of one member's
-            parameter: takes the parameter's name, the member and an index into the shape.
+            parameter, and tells the add-ons; see `ResetState`.
         buffers: what the networks keep besides, such as BatchNorm's running statistics: name to
             [members, *shape]; edited in place.
     """
@@ -64,7 +122,7 @@ class Members:
     generators: Sequence[torch.Generator]
     network: Network
     optimizer: torch.optim.Optimizer
-    reset_state: Callable[[str, int, Index], None]
+    reset_state: ResetState
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -102,16 +160,35 @@ class Members:
 
     @classmethod
     def of_module(
-        cls, network: Network, optimizer: torch.optim.Optimizer, generator: torch.Generator
+        cls,
+        network: Network,
+        optimizer: torch.optim.Optimizer,
+        generator: torch.Generator,
+        told: Sequence[Remembers] = (),
     ) -> Members:
-        """One ordinary network with an ordinary optimizer, as a population of one."""
+        """One ordinary network with an ordinary optimizer, as a population of one.
+
+        Args:
+            network: the network.
+            optimizer: of its parameters.
+            generator: what is drawn comes from it.
+            told: who is told of what starts anew.
+        """
         parameters = dict(network.named_parameters())
 
-        def reset_state(name: str, member: int, index: Index) -> None:
+        def reset_state(name: str, member: int, index: Index, *, averages: bool = True) -> None:
             def put(value: Tensor, number: float) -> None:
                 value[index] = number
 
-            start_state_anew(optimizer, parameters[name], member, put)
+            start_state_anew(
+                optimizer,
+                parameters[name],
+                member,
+                put,
+                averages=averages,
+                whole=is_whole(index),
+            )
+            tell(told, name, member, index, averages)
 
         def gradients() -> dict[str, Tensor]:
             return {

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from clrl.options import Decay, Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
+from clrl.options import (
+    Decay,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 
 @dataclass(frozen=True)
@@ -232,3 +239,38 @@ class FIREOptions:
     every: NonNegativeInt = 0
     times: NonNegativeInt = 0
     iterations: PositiveInt = 10
+
+
+@dataclass(frozen=True)
+class OptimizerResetOptions:
+    """Options of `clrl.agents.optim.optimizer_reset.OptimizerReset`, which describes them."""
+
+    every: NonNegativeInt = 0
+    times: NonNegativeInt = 0
+
+
+@dataclass(frozen=True)
+class AdamRelOptions:
+    """Options of `clrl.agents.optim.optimizer_reset.AdamRel`, which describes them."""
+
+    every: NonNegativeInt = 0
+    times: NonNegativeInt = 0
+
+
+@dataclass(frozen=True)
+class TRACOptions:
+    """Options of `clrl.agents.optim.trac.TRAC`, which describes them."""
+
+    start: PositiveFloat = 1e-8
+    parts: Literal["together", "apart"] = "together"
+
+
+@dataclass(frozen=True)
+class MuonOptions:
+    """Options of `clrl.agents.optim.muon.Muon`, which describes them."""
+
+    lr: NonNegativeFloat = 0.02
+    momentum: Decay = 0.95
+    weight_decay: NonNegativeFloat = 0.0
+    others: NonNegativeFloat = 0.1
+    betas: tuple[Decay, Decay] = (0.9, 0.95)

@@ -37,13 +37,13 @@ class HeadReset(Surgery):
     ) -> None:
         super().__init__(members, every, times)
         declared = members.hidden_layers
-        incoming = {layer.incoming for layer in declared}
-        last = {path for layer in declared for path in layer.readers} - incoming
+        last = set(members.network.heads)
         self._modules = set(last)
         for _ in range(layers - 1):
             below = [layer for layer in declared if last & {*layer.readers}]
             last = {layer.incoming for layer in below}
-            self._modules |= last | {layer.norm for layer in below if layer.norm}
+            norms = {norm for layer in below for norm in (layer.norm, layer.norm_after) if norm}
+            self._modules |= last | norms
 
     def operate(self, member: int) -> None:
         """Start the head of one learner anew."""

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from clrl.agents.device import CPU
 from clrl.agents.networks import Network
-from clrl.agents.optim.base import AddOn, Chain
+from clrl.agents.optim.base import AddOn, Chain, projection
 from clrl.agents.optim.elementwise import ElementwiseAdam, ElementwiseAdamW
-from clrl.agents.optim.members import Flat, Index, Members, start_state_anew
+from clrl.agents.optim.members import Flat, Index, Members, is_whole, start_state_anew, tell
 from clrl.errors import UsageError
 
 
@@ -66,14 +66,19 @@ _ITS_OPTIONS = {"lr", "betas", "eps", "weight_decay"}
 
 
 def make_base(
-    rule: UpdateRule, params: Any, generators: Sequence[torch.Generator]
+    rule: UpdateRule,
+    params: Any,
+    generators: Sequence[torch.Generator],
+    network: Network | None = None,
 ) -> torch.optim.Optimizer:
     """Build a rule's base optimizer.
 
     A base with the attribute ``stacks_members`` knows of members: it takes a generator for
     each, and reads ``members`` and ``width`` of its parameter groups; what its ``state_dict`` has
     besides torch's entries is lists with an entry a member. Another base whose
-    constructor has a parameter ``generator`` is given its only member's.
+    constructor has a parameter ``generator`` is given its only member's. One whose constructor has
+    a parameter ``heads`` is given the parameters of the network's last maps, where params are
+    all of the network's, in order.
 
     torch's Adam and AdamW count their steps once a tensor. Under an add-on that starts weights
     anew they are those of `clrl.agents.optim.elementwise`, which count by element.
@@ -87,6 +92,10 @@ def make_base(
         options["generator"] = list(generators)
     elif _takes_generator(rule):
         (options["generator"],) = generators
+    if network is not None and "heads" in inspect.signature(rule.base).parameters:
+        names = [name.rpartition(".")[0] for name, _ in network.named_parameters()]
+        pairs = zip(names, params, strict=True)
+        options["heads"] = [own for module, own in pairs if module in network.heads]
     return rule.base(params, **options)
 
 
@@ -122,17 +131,23 @@ class StackedOptimizer(Chain):
     ) -> None:
         base: torch.optim.Optimizer
         if apart:
-            base = _Apart(rule, rows, flat, generators)
-            reset_state = base.reset_state
+            base = _Apart(rule, rows, flat, generators, network)
+            reset_base = base.reset_state
         else:
             group = {"params": [rows], "members": len(rows), "width": flat.width}
             base = make_base(rule, [group], generators)
 
-            def reset_state(name: str, member: int, index: Index) -> None:
+            def reset_base(name: str, member: int, index: Index, averages: bool) -> None:
                 def put(value: Tensor, number: float) -> None:
                     flat.view(value, name)[member, *index] = number
 
-                start_state_anew(base, rows, member, put)
+                start_state_anew(base, rows, member, put, averages=averages)
+
+        addons: list[AddOn] = []
+
+        def reset_state(name: str, member: int, index: Index, *, averages: bool = True) -> None:
+            reset_base(name, member, index, averages)
+            tell(addons, name, member, index, averages)
 
         def gradients() -> Mapping[str, Tensor]:
             assert rows.grad is not None
@@ -142,8 +157,8 @@ class StackedOptimizer(Chain):
         members = Members(
             views, [rows], gradients, generators, network, base, reset_state, buffers or {}
         )
-        addons = [addon(members, **options) for addon, options in rule.addons]
-        super().__init__(base, addons, features, generators)
+        addons += [addon(members, **options) for addon, options in rule.addons]
+        super().__init__(base, addons, features, generators, projection(members))
         self._rows = rows
 
     def member_states(self) -> list[dict[str, Any]]:
@@ -226,7 +241,12 @@ class _Apart(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, rule: UpdateRule, rows: Tensor, flat: Flat, generators: Sequence[torch.Generator]
+        self,
+        rule: UpdateRule,
+        rows: Tensor,
+        flat: Flat,
+        generators: Sequence[torch.Generator],
+        network: Network,
     ) -> None:
         assert rows.grad is not None
         self._optimizers: list[torch.optim.Optimizer] = []
@@ -235,8 +255,8 @@ class _Apart(torch.optim.Optimizer):
             parameters = {n: v[0] for n, v in flat.views(row.unsqueeze(0)).items()}
             for name, view in flat.views(gradient.unsqueeze(0)).items():
                 parameters[name].grad = view[0]
-            group = {"params": list(parameters.values())}
-            self._optimizers.append(make_base(rule, [group], [generator]))
+            own = list(parameters.values())
+            self._optimizers.append(make_base(rule, own, [generator], network))
             self._parameters.append(parameters)
         self._draws = _draws_globally(rule)
         if self._draws and rows.device != CPU:
@@ -260,11 +280,12 @@ class _Apart(torch.optim.Optimizer):
                 optimizer.step()
                 self._global[i] = torch.get_rng_state()
 
-    def reset_state(self, name: str, member: int, index: Index) -> None:
+    def reset_state(self, name: str, member: int, index: Index, averages: bool) -> None:
         def put(value: Tensor, number: float) -> None:
             value[index] = number
 
-        start_state_anew(self._optimizers[member], self._parameters[member][name], 0, put)
+        optimizer, parameter = self._optimizers[member], self._parameters[member][name]
+        start_state_anew(optimizer, parameter, 0, put, averages=averages, whole=is_whole(index))
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -40,6 +40,12 @@ OPTIMIZERS = Table(
             "clrl.agents.optim.adaupgd:AdaUPGD",
             _OPTIONS + "AdaUPGDOptions",
         ),
+        Entry(
+            "muon",
+            "orthogonal steps of hidden weights, AdamW for the rest (Jordan et al. 2024)",
+            "clrl.agents.optim.muon:Muon",
+            _OPTIONS + "MuonOptions",
+        ),
     ],
     group="clrl.optimizers",
 )
@@ -124,6 +130,24 @@ ADDONS = Table(
             "make each weight matrix the nearest isometry (Han et al. 2026)",
             "clrl.agents.optim.fire:FIRE",
             _OPTIONS + "FIREOptions",
+        ),
+        Entry(
+            "optimizer-reset",
+            "make the optimizer's state new now and then (Asadi et al. 2023)",
+            "clrl.agents.optim.optimizer_reset:OptimizerReset",
+            _OPTIONS + "OptimizerResetOptions",
+        ),
+        Entry(
+            "adam-rel",
+            "count Adam's steps anew with each new objective (Ellis et al. 2024)",
+            "clrl.agents.optim.optimizer_reset:AdamRel",
+            _OPTIONS + "AdamRelOptions",
+        ),
+        Entry(
+            "trac",
+            "go along the base's path as far as that has paid (Muppidi et al. 2024)",
+            "clrl.agents.optim.trac:TRAC",
+            _OPTIONS + "TRACOptions",
         ),
     ],
     group="clrl.addons",

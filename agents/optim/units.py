@@ -125,13 +125,19 @@ class Units:
         self.w_in[member, units] = self.members.fresh(f"{incoming}.weight", member)[units]
         changed: list[tuple[str, tuple[Any, ...]]] = [(f"{incoming}.weight", (units,))]
         values = {f"{incoming}.bias": 0.0}
-        if self.layer.norm:
-            values |= {f"{self.layer.norm}.weight": 1.0, f"{self.layer.norm}.bias": 0.0}
-            self.members.forget_statistics(self.layer.norm, member, (units,))
+        places = {f"{incoming}.bias": units}
+        for norm, own in (
+            (self.layer.norm, units),
+            (self.layer.norm_after, self._features_of(units)),
+        ):
+            if norm:
+                values |= {f"{norm}.weight": 1.0, f"{norm}.bias": 0.0}
+                places |= {f"{norm}.weight": own, f"{norm}.bias": own}
+                self.members.forget_statistics(norm, member, (own,))
         for name, value in values.items():
             if name in parameters:
-                parameters[name][member, units] = value
-                changed.append((name, (units,)))
+                parameters[name][member, places[name]] = value
+                changed.append((name, (places[name],)))
         for path, w_out in zip(self.layer.readers, self.w_out, strict=True):
             if outgoing == "keep":
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,15 @@ class ActorCritic(Network):
         self.hidden_layers = tuple(
             _placed(layer, name) for name, part in parts.items() for layer in part.hidden_layers
         )
+        self._heads = tuple(
+            f"parts.{name}.{path}" for name, part in parts.items() for path in part.heads
+        )
+        self.projects = any(part.projects for part in parts.values())
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Those of the parts; see `Network.heads`."""
+        return self._heads
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map observations [..., input_size].
@@ -82,6 +91,14 @@ class ActorCritic(Network):
         if name == "spread":
             return next(iter(self.parts))
         return name.split(".")[1]
+
+    def project(self, parameters: Mapping[str, Tensor]) -> None:
+        """Of each part; see `Network.project`."""
+        for name, part in self.parts.items():
+            assert isinstance(part, Network)
+            prefix = f"parts.{name}."
+            own = {key.removeprefix(prefix): v for key, v in parameters.items() if prefix in key}
+            part.project(own)
 
     def fresh(self, name: str, generator: torch.Generator) -> Tensor:
         """A new draw of one parameter; see `Network.fresh`."""
@@ -103,4 +120,5 @@ def _placed(layer: HiddenLayer, part: str) -> HiddenLayer:
         outgoing=f"parts.{part}.{layer.outgoing}",
         also_outgoing=tuple(f"parts.{part}.{path}" for path in layer.also_outgoing),
         norm=layer.norm and f"parts.{part}.{layer.norm}",
+        norm_after=layer.norm_after and f"parts.{part}.{layer.norm_after}",
     )

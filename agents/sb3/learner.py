@@ -309,7 +309,7 @@ class Learner(abc.ABC):
         stacks = [one for one in self.network.stacks if one.path.partition(".")[0] in names]
         view = self._view(modules, stacks)
         parameters = dict(view.named_parameters())
-        base = make_base(rule, list(parameters.values()), [generator])
+        base = make_base(rule, list(parameters.values()), [generator], view)
         addons = [functools.partial(addon, **options) for addon, options in rule.addons]
         optimizer = compose(view, base, addons, generator)
 

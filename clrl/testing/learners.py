@@ -103,7 +103,8 @@ class Plain:
         rule = problem.rule
         self.generator = seeded(salt + seed)
         self.network = problem.make(seed)
-        self.optimizer = make_base(rule, list(self.network.parameters()), [self.generator])
+        own = list(self.network.parameters())
+        self.optimizer = make_base(rule, own, [self.generator], self.network)
         if rule.addons:
             makers = [functools.partial(addon, **options) for addon, options in rule.addons]
             self.optimizer = compose(self.network, self.optimizer, makers, self.generator)

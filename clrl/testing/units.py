@@ -126,6 +126,8 @@ class _Look:
             expect(f"{layer.incoming}.bias", units, _ZERO)
             expect(f"{layer.norm}.weight", units, _ONE)
             expect(f"{layer.norm}.bias", units, _ZERO)
+            expect(f"{layer.norm_after}.weight", self._columns(layer, units), _ONE)
+            expect(f"{layer.norm_after}.bias", self._columns(layer, units), _ZERO)
             for path in layer.readers:
                 expect(f"{path}.weight", (slice(None), self._columns(layer, units)), outgoing)
                 expect(f"{path}.bias", ..., _FREE)

@@ -163,7 +163,8 @@ def _matrices(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _layer_of(network: Network) -> dict[str, tuple[str, str]]:
     """Each parameter's part and layer: the hidden layer that it feeds, else the output."""
     owner = {layer.incoming: layer.name for layer in network.hidden_layers}
-    owner |= {layer.norm: layer.name for layer in network.hidden_layers if layer.norm}
+    for layer in network.hidden_layers:
+        owner |= {norm: layer.name for norm in (layer.norm, layer.norm_after) if norm}
     return {
         name: (
             network.part_of(name),

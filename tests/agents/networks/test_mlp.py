@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -183,6 +184,25 @@ def test_keeps_the_contract(activation: str, init: str, layer_norm: bool) -> Non
     assert "members independent" in held and "fresh draws as the first ones" in held
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"activation": "rational"},
+        {"activation": "smooth-leaky"},
+        {"activation": "aid"},
+        {"activation": "fourier-features", "widths": (8, 6)},
+        {"init": "sparse", "widths": (30, 20)},
+        {"layer_norm": True, "norm_parameters": False, "activation": "leaky-relu"},
+        {"layer_norm": True, "norm_place": "after", "activation": "crelu"},
+        {"batch_norm": True, "norm_place": "after"},
+    ],
+    ids=lambda options: " ".join(map(str, options.values())),
+)
+def test_further_choices_keep_the_contract(options: dict[str, Any]) -> None:
+    held = check_network(MLP, steps=8, **{"widths": (7, 5), **options})
+    assert "members independent" in held and "fresh draws as the first ones" in held
+
+
 def test_keeps_the_contract_with_dropout() -> None:
     assert "another seed gives another result" in check_network(
         MLP, widths=(7, 5), dropout=0.2, steps=12
@@ -195,6 +215,64 @@ def test_initialise_draws_every_parameter_anew() -> None:
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         assert torch.equal(a, b)
         assert b.requires_grad
+
+
+# Sparse initialisation
+
+
+@pytest.mark.parametrize(
+    ("inputs", "left"), [(1, 1), (4, 1), (9, 1), (11, 1), (20, 2), (100, 10), (105, 10)]
+)
+def test_sparse_weights_leave_a_tenth_of_each_rows_inputs_and_always_one(
+    inputs: int, left: int
+) -> None:
+    """Published code leaves none of nine inputs or less, as CartPole has."""
+    network = MLP(inputs, 3, MLPOptions(widths=(400,), init="sparse"), seeded())
+    weight = network.linears[0].weight.detach()
+    kept = weight != 0
+    assert kept.sum(dim=1).tolist() == [left] * 400
+    assert weight.abs().max() <= 1 / math.sqrt(inputs)
+    assert float(weight[kept].std()) == pytest.approx(1 / math.sqrt(3 * inputs), rel=0.15)
+    assert kept.any(dim=0).all()  # each row leaves others
+    assert all((own.bias == 0).all() for own in network.linears)
+    assert (network.linears[1].weight != 0).sum(dim=1).tolist() == [40] * 3
+
+
+# Normalisation
+
+
+def test_layer_norm_forgets_the_scale_of_what_feeds_it() -> None:
+    for options in ({}, {"norm_parameters": False}):
+        network = MLP(6, 3, MLPOptions(widths=(20,), layer_norm=True, **options), seeded())
+        x = torch.randn(8, 6, generator=seeded(1))
+        before = network(x)
+        with torch.no_grad():
+            for own in network.linears[0].parameters():
+                own.mul_(7.0)
+        torch.testing.assert_close(network(x), before, rtol=1e-3, atol=1e-4)
+
+
+def test_a_norm_without_parameters_has_none() -> None:
+    for kind in ("layer_norm", "batch_norm"):
+        options = MLPOptions(widths=(5, 4), norm_parameters=False, **{kind: True})
+        names = {
+            name.partition(".")[0] for name, _ in MLP(3, 2, options, seeded()).named_parameters()
+        }
+        assert names == {"linears"}
+
+
+def test_a_norm_after_the_activation_normalises_its_features() -> None:
+    options = MLPOptions(widths=(12, 10), layer_norm=True, norm_place="after", activation="tanh")
+    network = MLP(3, 2, options, seeded())
+    x = torch.randn(6, 3, generator=seeded(1))
+    h = x
+    for linear in network.linears[:-1]:
+        h = F.layer_norm(torch.tanh(linear(h)), h.shape[:0] + (linear.out_features,))
+    torch.testing.assert_close(network(x), network.linears[-1](h), rtol=1e-5, atol=1e-6)
+    assert [layer.norm_after for layer in network.hidden_layers] == [
+        "activations.0.1",
+        "activations.1.1",
+    ]
 
 
 # Activations

@@ -12,7 +12,9 @@ from clrl.agents.optim.continual_backprop import ContinualBackprop
 from clrl.agents.optim.dash import DASH
 from clrl.agents.optim.fire import FIRE
 from clrl.agents.optim.hare_tortoise import HareAndTortoise
+from clrl.agents.optim.muon import Muon
 from clrl.agents.optim.normalize_project import NormalizeAndProject
+from clrl.agents.optim.optimizer_reset import AdamRel, OptimizerReset
 from clrl.agents.optim.partial_resets import CalibratedPartialResets
 from clrl.agents.optim.redo import ReDo
 from clrl.agents.optim.regrama import ReGraMa
@@ -21,6 +23,7 @@ from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.self_normalized_resets import SelfNormalizedResets
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
+from clrl.agents.optim.trac import TRAC
 from clrl.agents.optim.units import UnitReset
 from clrl.agents.optim.upgd import UPGD
 from clrl.agents.optim.weight_clipping import WeightClipping
@@ -68,6 +71,7 @@ def surgery(addon: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
 SNR = (SelfNormalizedResets, {"rejection": 0.05, "every": 20, "longest": 3, "above": 0.9})
 GRAMA = (ReGraMa, {"threshold": 0.5, "every": 6, "updates": 2})
 CPR = (CalibratedPartialResets, {"rate": 0.2, "every": 5})
+TRAC_ADDON = (TRAC, {"start": 0.02})  # from which steps are long enough to be seen
 
 RULES = {
     "sgd": sgd(),
@@ -88,6 +92,8 @@ RULES = {
     "adaupgd, no gate": adaupgd(gate="none", lr_factor=1.0),
     "adaupgd, raw": adaupgd(utility_max="raw"),
     "adaupgd, no noise": adaupgd(sigma=0.0, betas=(0.99, 0.99)),
+    "muon": UpdateRule(Muon, {"lr": 0.02, "others": 0.5}),
+    "muon, decay, s&p": UpdateRule(Muon, {"weight_decay": 0.1}, [sp(noise_scale=1e-3)]),
     "s&p, dohare": sgd(sp(noise_scale=1e-3), weight_decay=0.01),
     "s&p, elsayed": sgd(sp(noise_scale=0.01, scale_by_lr=True), weight_decay=0.01),
     "s&p, ash": sgd(sp(noise_scale=0.01, shrink=0.95, every=10)),
@@ -125,6 +131,12 @@ RULES = {
     "dash": sgd(surgery(DASH, times=3), lr=0.01, momentum=0.9),
     "adam fire": adam(surgery(FIRE)),
     "fire": sgd(surgery(FIRE)),
+    "adam optimizer reset": adam(surgery(OptimizerReset)),
+    "optimizer reset": sgd(surgery(OptimizerReset, times=3), lr=0.01, momentum=0.9),
+    "adam-rel": adam(surgery(AdamRel, times=0)),
+    "adamw-rel": UpdateRule(torch.optim.AdamW, {"lr": 0.01}, [surgery(AdamRel)]),
+    "trac": adam(TRAC_ADDON),
+    "trac, sgd": sgd(TRAC_ADDON, cbp()),
     "upgd cbp s&p": UpdateRule(upgd().base, upgd().options, [cbp(), sp(noise_scale=1e-3)]),
     "adaupgd cbp": UpdateRule(adaupgd().base, adaupgd().options, [cbp()]),
 }
@@ -149,7 +161,7 @@ def test_keeps_the_contract(name: str) -> None:
         draws="no noise" not in name,
         **rule.options,
     )
-    assert "stacked" in held
+    assert ("a member at a time" if "muon" in name else "stacked") in held
     assert "members independent" in held
 
 
@@ -178,6 +190,8 @@ def test_keeps_the_contract_in_every_division(name: str) -> None:
         (surgery(HeadReset), {"every": 0}),
         (surgery(FullReset), {"every": 0}),
         (surgery(FIRE), {"every": 0}),
+        (surgery(OptimizerReset), {"every": 0}),
+        (surgery(AdamRel), {"every": 0}),
         ((WeightClipping, {"bound": 0.5}), {"bound": float("inf")}),
         ((NormalizeAndProject, {}), {"every": 10**9}),
         ((HareAndTortoise, {"decay": 0.9, "every": 4}), {"decay": 0.0}),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clrl.agents.networks import HiddenLayer, Network
+from clrl.agents.networks import MLP, HiddenLayer, Network
 from clrl.agents.optim.base import WithAddOns, compose
 from clrl.agents.optim.elementwise import ElementwiseAdam
 from clrl.agents.optim.members import Members
@@ -276,3 +276,19 @@ def test_what_a_batch_norm_keeps_of_a_unit_starts_anew(stacked: bool) -> None:
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert torch.equal(found[name], value), name
+
+
+def test_a_norm_of_features_starts_anew_where_the_units_do() -> None:
+    """Both features of a unit, in the norm after the activation."""
+    options = MLPOptions(widths=(3,), activation="crelu", layer_norm=True, norm_place="after")
+    network = MLP(2, 2, options, torch.Generator().manual_seed(0))
+    norm = network.get_submodule("activations.0.1")
+    with torch.no_grad():
+        for own in norm.parameters():
+            own.fill_(5.0)
+    base = torch.optim.SGD(network.parameters(), 0.1)
+    members = Members.of_module(network, base, torch.Generator().manual_seed(1))
+    Units(members, network.hidden_layers[0]).start_anew(0, torch.tensor([1]))
+    weight, bias = (own.tolist() for own in norm.parameters())
+    assert weight == [5, 1, 5, 5, 1, 5] and bias == [5, 0, 5, 5, 0, 5]
+    assert (network.linears[1].weight[:, [1, 4]] == 0).all()

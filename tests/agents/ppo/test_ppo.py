@@ -23,6 +23,8 @@ from clrl.agents.networks import MLP, Network
 from clrl.agents.optim.continual_backprop import ContinualBackprop
 from clrl.agents.optim.dash import DASH
 from clrl.agents.optim.fire import FIRE
+from clrl.agents.optim.muon import Muon
+from clrl.agents.optim.optimizer_reset import AdamRel, OptimizerReset
 from clrl.agents.optim.partial_resets import CalibratedPartialResets
 from clrl.agents.optim.redo import ReDo
 from clrl.agents.optim.regrama import ReGraMa
@@ -30,6 +32,7 @@ from clrl.agents.optim.resets import FullReset, HeadReset
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.self_normalized_resets import SelfNormalizedResets
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
+from clrl.agents.optim.trac import TRAC
 from clrl.agents.optim.upgd import UPGD
 from clrl.agents.options import MLPOptions, PPOOptions
 from clrl.agents.ppo import PPO, Rollout, gae
@@ -875,6 +878,11 @@ RESETS = [
     (FIRE, {"every": 7, "times": 1}),
     (FullReset, {"every": 9, "times": 1}),
 ]
+WRAPPED = [
+    (TRAC, {"start": 0.1, "parts": "apart"}),
+    (AdamRel, {}),
+    (OptimizerReset, {"every": 20}),
+]
 UPGD_RULE = UpdateRule(
     UPGD, {"lr": 0.01, "sigma": 0.01, "beta_utility": 0.9}, [(ShrinkAndPerturb, {})]
 )
@@ -890,6 +898,8 @@ INDEPENDENT: dict[str, tuple[UpdateRule, dict[str, Any]]] = {
     "continual-backprop": (UpdateRule(torch.optim.Adam, {"lr": 1e-3}, [CBP]), {}),
     "redo": (UpdateRule(torch.optim.Adam, {"lr": 1e-3}, [REDO]), {}),
     "resets": (UpdateRule(torch.optim.Adam, {"lr": 1e-3}, RESETS), {}),
+    "wrapped": (UpdateRule(torch.optim.Adam, {"lr": 1e-3}, WRAPPED), {}),
+    "muon": (UpdateRule(Muon, {"lr": 1e-3}), {}),
     "unbounded": (ADAM, {"max_grad_norm": 0.0}),
     "as CleanRL": (
         ADAM,
@@ -897,6 +907,21 @@ INDEPENDENT: dict[str, tuple[UpdateRule, dict[str, Any]]] = {
     ),
     "reward-to-go": (ADAM, {"value_target": "reward-to-go"}),
 }
+
+
+def test_adams_count_restarts_with_each_rollout() -> None:
+    """By hand: as where it is told to restart every so many updates, of which a rollout has 8."""
+    found = []
+    for options in ({}, {"every": 8}, {"every": 16}):
+        rule = UpdateRule(torch.optim.Adam, {"lr": 1e-2}, [(AdamRel, options)])
+        agent = begin([1], cart_poles(4), rule, num_steps=16, batch_size=16, epochs=2)
+        envs = cart_poles(4)
+        envs.reset(seed=[1, 2, 3, 4])
+        for _ in range(3):
+            agent.update(agent.rollout(envs))
+        found.append(agent.population.rows.clone())
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+    assert not torch.equal(found[0], found[2])
 
 
 def outcome(
