@@ -43,10 +43,15 @@ TOGETHER := -n auto --maxprocesses 8 --dist worksteal
 test: $(READY)
 	@$(BIN)/python -m pytest $(TOGETHER)
 
-check: lint types docs test
+# Types and pages, each of one core, are looked at side by side.
+check: lint
+	@$(MAKE) --no-print-directory types & types=$$!; \
+	$(MAKE) --no-print-directory docs; docs=$$?; \
+	wait $$types && exit $$docs
+	@$(MAKE) --no-print-directory test
 
 proofs: $(READY)
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow $(TOGETHER)
 
 bits: $(READY)
 	@$(BIN)/python tests/bits/bits.py

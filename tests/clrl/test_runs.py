@@ -67,6 +67,7 @@ def test_run_leaves_what_the_command_line_leaves(tmp_path: Path) -> None:
         assert curve.steps.tolist() == [20, 40]
 
 
+@pytest.mark.slow
 def test_a_call_again_does_what_is_missing_and_gives_what_was_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,6 +210,7 @@ def test_a_control_task_brings_an_agent_that_acts(capsys: pytest.CaptureFixture[
     assert "--agent.num-envs" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_interrupted_call_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     given = TINY | {"steps": 400_000, "log_every": 200_000}
     script = (

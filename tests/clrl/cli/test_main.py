@@ -26,6 +26,7 @@ from clrl.launch.options import LaunchOptions
 from clrl.storage import record
 
 PLUGINS = Path(__file__).parents[2] / "plugin_example"
+SLOW = pytest.mark.slow
 
 TINY = """
 benchmark: {name: permuted-digits, task_length: 20}
@@ -385,7 +386,7 @@ def test_run_twice_then_list_the_results(tmp_path: Path) -> None:
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=SLOW)])
 def test_an_interrupted_suite_ends_promptly_and_stays_readable(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -445,7 +446,7 @@ class TestPlugIns:
         small += ["--workers", "1"]
         return call("run", *small, *words, cwd=tmp_path, PYTHONPATH=str(path))
 
-    @pytest.mark.parametrize("rule", ["SignSGD", "NormScaledSGD"])
+    @pytest.mark.parametrize("rule", [pytest.param("SignSGD", marks=SLOW), "NormScaledSGD"])
     def test_by_module_and_name(self, tmp_path: Path, rule: str) -> None:
         done = self.train(
             tmp_path, "--optimizer", f"clrl_example.rules:{rule}", "--optimizer.lr", "0.02"
@@ -502,7 +503,7 @@ class TestPlugIns:
         [
             (["--optimizer.lr", "fast"], "--optimizer.lr: expected a number, got 'fast'"),
             (["--optimizer.momentum", "1"], "unknown option --optimizer.momentum; "),
-            (["--optimizer.lr", "-1"], "permuted-digits/SignSGD: "),
+            pytest.param(["--optimizer.lr", "-1"], "permuted-digits/SignSGD: ", marks=SLOW),
         ],
     )
     def test_mistakes(self, tmp_path: Path, words: Sequence[str], message: str) -> None:

@@ -125,6 +125,7 @@ def test_mistakes(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_from_python(tmp_path: Path) -> None:
     import clrl
 
