@@ -336,8 +336,9 @@ class Learner(abc.ABC):
                 f"network.activation: {name} has no {network.activation}; expected one of "
                 f"{', '.join(_ACTIVATIONS)}"
             )
-        if network.layer_norm:
-            raise UsageError(f"network.layer_norm: {name} has none; expected false")
+        for key, without in (("layer_norm", "false"), ("batch_norm", "false"), ("dropout", "0")):
+            if getattr(network, key):
+                raise UsageError(f"network.{key}: {name} has none; expected {without}")
         if network.init not in self.inits:
             raise UsageError(
                 f"network.init: {name} cannot start from {network.init}; expected "

@@ -437,6 +437,8 @@ def test_only_lanes_that_ended_begin_anew() -> None:
     [
         ("PPO", {"activation": "crelu"}, "network.activation: sb3:PPO has no crelu; expected one"),
         ("DQN", {"layer_norm": True}, "network.layer_norm: sb3:DQN has none; expected false"),
+        ("PPO", {"batch_norm": True}, "network.batch_norm: sb3:PPO has none; expected false"),
+        ("SAC", {"dropout": 0.1}, "network.dropout: sb3:SAC has none; expected 0"),
         ("A2C", {"init": "kaiming"}, "network.init: sb3:A2C cannot start from kaiming; expected"),
         ("SAC", {"init": "orthogonal"}, "network.init: sb3:SAC cannot start from orthogonal"),
     ],
