@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clrl.agents.networks import maps
 from clrl.agents.optim.members import Members
 from clrl.agents.optim.options import DASHOptions
-from clrl.agents.optim.surgery import Surgery, linear_maps
+from clrl.agents.optim.surgery import Surgery
 
 
 class DASH(Surgery):
@@ -55,13 +56,10 @@ class DASH(Surgery):
         super().__init__(members, every, times)
         self.shrink = shrink
         self.rate = rate
-        parts = [
-            f"{path}.{kind}" for path in linear_maps(members.network) for kind in ("weight", "bias")
-        ]
         self._directions = {
             name: torch.zeros_like(members.parameters[name])
-            for name in parts
-            if name in members.parameters
+            for own in maps(members.network)
+            for name in own.names
         }
 
     def before_step(self, features: Mapping[str, Tensor]) -> None:

@@ -7,9 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from clrl.agents.networks import maps
 from clrl.agents.optim.members import Members
 from clrl.agents.optim.options import FIREOptions
-from clrl.agents.optim.surgery import Surgery, linear_maps
+from clrl.agents.optim.surgery import Surgery
 
 
 class FIRE(Surgery):
@@ -45,7 +46,7 @@ class FIRE(Surgery):
     ) -> None:
         super().__init__(members, every, times)
         self.iterations = iterations
-        self._weights = [f"{path}.weight" for path in linear_maps(members.network)]
+        self._weights = [own.weight for own in maps(members.network)]
 
     def operate(self, member: int) -> None:
         """Operate on the weights of one learner."""

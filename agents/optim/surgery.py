@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from clrl.agents.networks import Network
 from clrl.agents.optim.base import AddOn
 from clrl.agents.optim.members import Members
 
@@ -67,9 +66,3 @@ class Surgery(AddOn):
         """Restore what `state_dict` gave."""
         self._steps = state["steps"]
         self._done.copy_(state["done"])
-
-
-def linear_maps(network: Network) -> list[str]:
-    """Paths of a network's dense layers and convolutions, outputs among them."""
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    return [path for path, module in network.named_modules() if isinstance(module, kinds)]
