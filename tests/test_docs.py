@@ -110,6 +110,7 @@ def test_first_steps_run_in_a_notebook(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "q" / "suite.yaml").is_file()
 
 
+@pytest.mark.slow
 def test_testing_page_checks_an_optimizer(tmp_path: Path) -> None:
     source = blocks((ROOT / "docs" / "testing.md").read_text())
     (tmp_path / "check_mine.py").write_text(source)

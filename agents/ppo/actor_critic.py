@@ -97,7 +97,7 @@ class ActorCritic(Network):
         for name, part in self.parts.items():
             assert isinstance(part, Network)
             prefix = f"parts.{name}."
-            own = {key.removeprefix(prefix): v for key, v in parameters.items() if prefix in key}
+            own = {n.removeprefix(prefix): v for n, v in parameters.items() if n.startswith(prefix)}
             part.project(own)
 
     def fresh(self, name: str, generator: torch.Generator) -> Tensor:

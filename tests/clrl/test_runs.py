@@ -145,6 +145,7 @@ def test_mistakes_of_calls(given: dict[str, Any], expected: str, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_told_and_the_others_are_there(tmp_path: Path) -> None:
     (tmp_path / "failing.py").write_text(
         "import torch\n"

@@ -466,6 +466,7 @@ class TestPlugIns:
         assert done.returncode == 0, done.stderr
         assert record.read_metrics(tmp_path / "out/TurningLine/sgd/seed-0/metrics.jsonl")
 
+    @pytest.mark.slow
     def test_in_a_suite_file_and_from_the_current_folder(self, tmp_path: Path) -> None:
         (tmp_path / "mine.py").write_text((PLUGINS / "clrl_example" / "rules.py").read_text())
         (tmp_path / "tiny.yaml").write_text(

@@ -135,6 +135,7 @@ def test_is_shown_where_there_is_a_display(folder: Path) -> None:
     assert again.stdout == done.stdout
 
 
+@pytest.mark.slow
 def test_a_benchmark_without_tasks_is_tried_as_it_begins(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
