@@ -11,6 +11,7 @@ from torch.func import vmap
 
 from clrl.agents.calling import Call, Draw, draw, means, record_drawing, training
 from clrl.agents.compiled import Snapshot
+from clrl.agents.engine.work import Engine
 from clrl.agents.even import ALIGNMENT
 from clrl.agents.networks import Network
 from clrl.agents.objective import Objective, network_buffers
@@ -65,6 +66,7 @@ class Chunk:
         results: the names of what the loss gives, filled in when it is recorded.
         max_grad_norm: see `clrl.agents.population.Population`.
         halt: see there.
+        engine: compiled code that takes the place of recorded operations.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Chunk:
         results: list[str],
         max_grad_norm: float,
         halt: tuple[str, float] | None,
+        engine: Engine | None = None,
     ) -> None:
         self.members = members
         self.rows = rows
@@ -102,6 +105,9 @@ class Chunk:
         self._results = results
         self._max_grad_norm = max_grad_norm
         self._halt = halt
+        self.engine = engine
+        if engine is not None:
+            self._results = list(engine.results)
         self.scale = rows.new_ones(len(rows), 1)  # of the last gradients
         self.noise: list[Tensor] = []  # what networks drew in the last update, if anything
         self._replays: dict[Any, tuple[Replay, Sequence[Draw]]] = {}
@@ -125,6 +131,8 @@ class Chunk:
             safe: what those stay, of all members.
             companion: what acts around every update.
         """
+        if self.engine is not None and self.engine.steps:
+            return self._learn_compiled(self.engine, batches, frozen[self.members])
         still = torch.nonzero(frozen[self.members]).flatten()
         held = [(self.rows, safe.rows[self.members][still])]
         held += [(own, safe.kept[name][self.members][still]) for name, own in self._kept.items()]
@@ -153,12 +161,53 @@ class Chunk:
         stacked = [torch.stack(values, dim=1) for values in zip(*results, strict=True)]
         norms = ["grad_norm", "total_grad_norm"] if added_to else ["grad_norm"]
         names = [*self._results, *(norms if self._max_grad_norm else [])]
-        named = dict(zip(names, stacked, strict=True))
+        return self._counted(dict(zip(names, stacked, strict=True)), batches[0].shape[1])
+
+    def _learn_compiled(
+        self, engine: Engine, batches: Sequence[Tensor], frozen: Tensor
+    ) -> dict[str, Tensor]:
+        halt = (self._results.index(self._halt[0]), self._halt[1]) if self._halt else None
+        own = [batch[self.members] for batch in batches]
+        # Add-ons act after every update.
+        each = (
+            [own]
+            if engine.whole
+            else zip(*(torch.split(one, 1, dim=1) for one in own), strict=True)
+        )
+        parts: list[dict[str, Tensor]] = []
+        for some in each:
+            results, norms, self.scale, features = engine.learn(
+                self.rows, self.gradients, self.optimizer.base, some, frozen,
+                self._max_grad_norm, halt, bool(self._tapped),
+            )  # fmt: skip
+            named = dict(zip(self._results, results.unbind(2), strict=True))
+            if norms is not None:
+                named["grad_norm"] = norms
+            parts.append(named)
+            if halt and bool(results[0, -1, halt[0]] > halt[1]):
+                break
+            if not engine.whole:
+                self._act_after(features, frozen)
+        joined = {key: torch.cat([part[key] for part in parts], dim=1) for key in parts[0]}
+        return self._counted(joined, batches[0].shape[1])
+
+    def _act_after(self, features: Sequence[Tensor], frozen: Tensor) -> None:
+        """Let add-ons act on members that move."""
+        still = torch.nonzero(frozen).flatten()
+        held = self.rows[still]
+        for layer, value in zip(self._tapped, features, strict=True):
+            self._features[layer.name] = value
+        self.optimizer.after_base()
+        self.rows[still] = held
+
+    def _counted(self, named: dict[str, Tensor], updates: int) -> dict[str, Tensor]:
+        """What `learn` gives, filled up where a member was halted before the last update."""
         if self._halt:
-            named["counted"] = self.rows.new_ones(1, len(results))
-            missing = batches[0].shape[1] - len(results)
+            taken = named["loss"].shape[1]
+            named["counted"] = self.rows.new_ones(1, taken)
             for name, value in named.items():
-                named[name] = torch.cat([value, value.new_zeros(1, missing, *value.shape[2:])], 1)
+                missing = value.new_zeros(1, updates - taken, *value.shape[2:])
+                named[name] = torch.cat([value, missing], 1)
         return named
 
     def tell(self, changed: Collection[int]) -> None:
@@ -211,6 +260,11 @@ class Chunk:
         Returns:
             Features if asked for, then results, and what is kept from now on.
         """
+        if self.engine is not None:
+            features, results = self.engine.gradients(
+                self.rows, self.gradients, batch, bool(self._tapped)
+            )
+            return features, results, []
         replay, draws = self._replay(batch)
         if draws:
             drawn = draw(draws, generators) if generators else means(draws, len(self.rows))

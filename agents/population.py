@@ -23,6 +23,9 @@ from clrl.agents.calling import Call, Draw, calling
 from clrl.agents.chunk import Chunk, Companion, by_update
 from clrl.agents.compiled import Compiled, Snapshot, padded
 from clrl.agents.device import CPU
+from clrl.agents.engine.build import library
+from clrl.agents.engine.plan import EngineName, LossPlan
+from clrl.agents.engine.work import find_engine
 from clrl.agents.even import Look, aligned
 from clrl.agents.networks import Network
 from clrl.agents.objective import Loss, Objective, Tap, network_buffers
@@ -30,6 +33,7 @@ from clrl.agents.optim.members import Flat
 from clrl.agents.optim.rule import UpdateRule, mixes_members
 from clrl.agents.penalties.base import Penalty
 from clrl.agents.replay import Recording
+from clrl.errors import UsageError
 
 _WEIGHTS = 1_200_000
 """Weights of the members in a chunk: beyond some four megabytes, wider chunks were slower."""
@@ -54,6 +58,9 @@ class Population:
         device: where parameters live and updates are computed. Batches are to be there;
             networks and generators are on the CPU.
         penalties: make terms that are added to every learner's loss, given its network.
+        plan: the loss, as compiled code knows it, if it does.
+        engine: how updates are computed: ``replay``, ``compiled``, or ``auto`` for the latter where
+            that can be.
 
     Attributes:
         network: a network of the members' kind, for its declaration; its own parameter
@@ -82,6 +89,8 @@ class Population:
         halt: tuple[str, float] | None = None,
         device: torch.device = CPU,
         penalties: Sequence[Callable[[Network], Penalty]] = (),
+        plan: LossPlan | None = None,
+        engine: EngineName = "replay",
     ) -> None:
         self.device = device
         self.network = networks[0].eval()
@@ -99,6 +108,13 @@ class Population:
         self._generators = list(generators)
         self._chunk_size = 1 if halt else chunk_size
         self.apart = mixes_members(rule)
+        self.engine, self._no_engine = (
+            find_engine(self.network, self._flat, plan, rule, bool(penalties), device)
+            if engine != "replay"
+            else (None, "")
+        )
+        if engine == "compiled" and self.engine is None:
+            raise UsageError(f"engine compiled: {self._no_engine}; expected engine auto or replay")
         self.rows = torch.zeros(len(networks), self._flat.padded, device=device)
         for row, network in zip(self.rows, networks, strict=True):
             for name, view in self._flat.views(row.unsqueeze(0)).items():
@@ -140,6 +156,8 @@ class Population:
             return ""
         if self.device != CPU:
             return "not looked at"
+        if self._chunks[0].engine is not None:
+            return f"one after another, in compiled code ({library()[1]})"
         uneven = sorted({name for look in self.looks for name in look.uneven})
         if uneven:
             return f"one member at a time, for {', '.join(uneven)}"
@@ -192,6 +210,10 @@ class Population:
             return self._flat.views(self.gradients)
         scales = torch.cat([chunk.scale for chunk in self._chunks])
         return self._flat.views(self.gradients / scales)
+
+    @property
+    def _computed(self) -> str:
+        return "replay" if self.engine is None else "compiled"
 
     @property
     def added_to(self) -> bool:
@@ -419,6 +441,7 @@ class Population:
             self._results,
             self._max_grad_norm,
             self._halt,
+            self.engine if self.companion is None else None,
         )
         chunk.scale_rates(self._rates)
         return chunk
@@ -443,6 +466,7 @@ class Population:
             "generators": [generator.get_state() for generator in self._generators],
             "optimizers": self._member_pasts(),
             "parted": self._parted,
+            "engine": self._computed,
         }
 
     def _member_pasts(self) -> list[Any]:
@@ -452,7 +476,17 @@ class Population:
         return pasts
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave, for the same members, loss and rule."""
+        """Restore what `state_dict` gave, for the same members, loss and rule.
+
+        Raises:
+            UsageError: updates were computed in another way until then.
+        """
+        if state["engine"] != self._computed:
+            why = f" ({self._no_engine})" if self._no_engine else ""
+            raise UsageError(
+                f"engine: the run began with {state['engine']} and is here to go on with "
+                f"{self._computed}{why}; expected the same, or another --out"
+            )
         self.rows.copy_(state["rows"])
         for name, own in self.kept.items():
             own.copy_(state["kept"][name])

@@ -14,6 +14,7 @@ from clrl.agents.calling import Forward
 from clrl.agents.compiled import Snapshot
 from clrl.agents.consolidation.base import Batches, Consolidation, Learners, Method
 from clrl.agents.device import CPU
+from clrl.agents.engine.plan import EngineName, LossPlan
 from clrl.agents.networks import Network
 from clrl.agents.objective import Loss
 from clrl.agents.optim.rule import UpdateRule
@@ -55,6 +56,11 @@ def regression_loss(forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, dic
     error = forward(x) - y
     return (error * error).mean(), {}
 
+
+_PLANS = {
+    "classification": LossPlan("classification", ("loss", "accuracy")),
+    "regression": LossPlan("regression", ("loss",)),
+}
 
 Answers = Callable[[Forward, Tensor, Tensor], tuple[Tensor, dict[str, Tensor], Tensor]]
 """One learner's loss on each example, what else is measured of each, and the outputs."""
@@ -99,6 +105,7 @@ class Supervised:
             with the same ``y // head_size``. All of them where 0.
         device: where updates are computed.
         penalties: see `Population`.
+        engine: see `Population`.
 
     Attributes:
         population: the learners.
@@ -122,6 +129,7 @@ class Supervised:
         head_size: int = 0,
         device: torch.device = CPU,
         penalties: Sequence[Callable[[Network], Penalty]] = (),
+        engine: EngineName = "replay",
     ) -> None:
         def generators(purpose: str) -> list[torch.Generator]:
             return [torch.Generator().manual_seed(derived_seed(s, purpose)) for s in seeds]
@@ -145,6 +153,8 @@ class Supervised:
             chunk_size,
             device=device,
             penalties=penalties,
+            plan=None if self._loss == self._mean_loss else _PLANS[kind],
+            engine=engine,
         )
         self._measured = self.population.compiled(self._answers_of_one)
         self._present_loss = self.population.compiled(

@@ -41,6 +41,7 @@ def run(
     steps: float | None = None,
     log_every: float | None = None,
     chunk_size: int | None = None,
+    engine: str | None = None,
     metrics: Sequence[str] = (),
     seeds: Seeds = 0,
     out: str | Path | None = None,
@@ -63,6 +64,7 @@ def run(
         steps: examples, or steps of a control task, that each learner sees.
         log_every: steps between two points of a curve.
         chunk_size: members stepped together; changes the speed, never the results.
+        engine: ``auto``, ``replay`` or ``compiled``: how updates are computed; see docs/speed.md.
         metrics: functions of your own to measure besides, as ``package.module:function``.
         seeds: one run each.
         out: the folder for results; ``runs/BENCHMARK`` unless given.
@@ -95,6 +97,7 @@ def run(
         "steps": steps,
         "log_every": log_every,
         "chunk_size": chunk_size,
+        "engine": engine,
         "metrics": metrics,
     }
     options = _launch_options(how)

@@ -267,6 +267,8 @@ def test_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
         expected.add(Path(*folder.split("."), path.name))
     for path in (ROOT / "configs").rglob("*.yaml"):
         expected.add(Path("clrl") / path.relative_to(ROOT))
+    for path in (ROOT / "agents" / "engine" / "kernels").iterdir():
+        expected.add(Path("clrl") / path.relative_to(ROOT))
     expected.add(Path("clrl/report/page.html.jinja"))
     assert {name for name in names if name.parts[0] == "clrl"} == expected
     assert any(name.parts[1:] == ("licenses", "LICENSE") for name in names)

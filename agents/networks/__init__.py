@@ -10,7 +10,7 @@ from clrl.agents.networks.activations import (
     SmoothLeaky,
     Swish,
 )
-from clrl.agents.networks.base import HiddenLayer, Network
+from clrl.agents.networks.base import Dense, HiddenLayer, Network
 from clrl.agents.networks.maps import Map, maps, norms
 from clrl.agents.networks.mlp import MLP
 from clrl.agents.networks.residual import BroNet, ResidualMLP
@@ -22,6 +22,7 @@ __all__ = [
     "MLP",
     "BroNet",
     "CReLU",
+    "Dense",
     "Fourier",
     "HiddenLayer",
     "Map",

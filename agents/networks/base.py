@@ -47,6 +47,21 @@ class HiddenLayer:
         return (self.outgoing, *self.also_outgoing)
 
 
+@dataclass(frozen=True)
+class Dense:
+    """A linear map with a bias, and what follows it.
+
+    Attributes:
+        path: of the ``nn.Linear``.
+        activation: its name; ``"identity"`` for none.
+        slope: of ``leaky-relu`` below zero.
+    """
+
+    path: str
+    activation: str = "identity"
+    slope: float = 0.0
+
+
 class Network(nn.Module):
     """A module with declared hidden layers and a known initialiser.
 
@@ -67,6 +82,15 @@ class Network(nn.Module):
         incoming = {layer.incoming for layer in self.hidden_layers}
         readers = (path for layer in self.hidden_layers for path in layer.readers)
         return tuple(path for path in dict.fromkeys(readers) if path not in incoming)
+
+    @property
+    def chains(self) -> tuple[tuple[Dense, ...], ...]:
+        """The whole network, if it is no more than this: dense layers one after another.
+
+        Of several chains each reads the network's inputs, and its outputs are theirs side by side.
+        Empty where a network is anything else.
+        """
+        return ()
 
     def project(self, parameters: Mapping[str, Tensor]) -> None:
         """Put parameters back to where they are to be, in place, after whatever changed them.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clrl.agents.networks.activations import COPIES, Rational, make_activation
-from clrl.agents.networks.base import HiddenLayer, Network
+from clrl.agents.networks.base import Dense, HiddenLayer, Network
 from clrl.agents.networks.initialisers import orthogonal, sparse, uniform
 from clrl.agents.options import MLPOptions
 from clrl.errors import UsageError
@@ -104,6 +104,20 @@ class MLP(Network):
     def heads(self) -> tuple[str, ...]:
         """The last linear map."""
         return (f"linears.{len(self.options.widths)}",)
+
+    @property
+    def chains(self) -> tuple[tuple[Dense, ...], ...]:
+        """See `Network.chains`."""
+        options = self.options
+        if options.layer_norm or options.batch_norm or options.dropout:
+            return ()
+        if options.activation not in ("relu", "leaky-relu", "tanh", "sigmoid"):
+            return ()
+        hidden = (
+            Dense(layer.incoming, options.activation, options.leaky_slope)
+            for layer in self.hidden_layers
+        )
+        return ((*hidden, Dense(self.heads[0])),)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs [..., input_size] to outputs [..., num_outputs]."""

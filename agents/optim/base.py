@@ -132,11 +132,16 @@ class Chain:
         for addon in self.addons:
             addon.before_step(self.features)
         self.base.step()
+        self.after_base()
+        return loss
+
+    @torch.no_grad()
+    def after_base(self) -> None:
+        """What follows a step of the base."""
         for addon in self.addons:
             addon.after_step(self.features)
         if self._project is not None:
             self._project()
-        return loss
 
     @torch.no_grad()
     def at_change(self, members: Sequence[int]) -> None:

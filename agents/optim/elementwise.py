@@ -61,7 +61,7 @@ class ElementwiseAdam(torch.optim.Optimizer):
             params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         )
         # What follows from the state, of tensors with elements that were started anew.
-        self._ages: dict[Tensor, _Ages | None] = {}
+        self._ages: dict[Tensor, Ages | None] = {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -108,6 +108,23 @@ class ElementwiseAdam(torch.optim.Optimizer):
             _step(group, self.decoupled, [value[block] for value in rows], corrections)
         return rest
 
+    def begin_step(self, parameter: Tensor) -> Ages | None:
+        """Count a step of a stack of learners that is taken elsewhere.
+
+        Args:
+            parameter: the stack, [members, columns]; its averages are the caller's to keep.
+
+        Returns:
+            How old elements are, if some were started anew.
+        """
+        (group,) = self.param_groups
+        state = self._state(parameter)
+        ages = self._ages_of(group, parameter)
+        state["step"] += 1
+        if ages is not None:
+            ages.turn_to(int(state["step"]))
+        return ages
+
     def _state(self, parameter: Tensor) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self.state[parameter]
         if not state:
@@ -116,13 +133,13 @@ class ElementwiseAdam(torch.optim.Optimizer):
                 state[name] = torch.zeros_like(parameter)
         return state
 
-    def _ages_of(self, group: dict[str, Any], parameter: Tensor) -> _Ages | None:
+    def _ages_of(self, group: dict[str, Any], parameter: Tensor) -> Ages | None:
         """Of a tensor some of whose elements were started anew."""
         if parameter not in self._ages:
             state = self.state[parameter]
             since = state["since"].view(group.get("members", 1), -1)
             began = torch.nonzero((since != 0).any(dim=1)).flatten().tolist()
-            made = _Ages(since, group["betas"], int(state["step"]), set(began)) if began else None
+            made = Ages(since, group["betas"], int(state["step"]), set(began)) if began else None
             self._ages[parameter] = made
         return self._ages[parameter]
 
@@ -176,7 +193,7 @@ class ElementwiseAdamW(ElementwiseAdam):
         super().__init__(params, lr, betas, eps, weight_decay)
 
 
-class _Ages:
+class Ages:
     """How old each element of a tensor is, and the corrections 1 - beta^age that follow.
 
     With T the last multiple of the period, t the step and s when an element began::
@@ -191,6 +208,10 @@ class _Ages:
         betas: the two decay rates.
         step: steps so far.
         members: who has elements that were started anew; the others' are not looked at.
+
+    Attributes:
+        parts: of both betas, the last term's 1 - beta^(T - s), [members, elements].
+        powers: of both, 1 - beta^(t - T) and beta^(t - T).
     """
 
     def __init__(
@@ -201,8 +222,9 @@ class _Ages:
         self._betas = betas
         self._turn = -1
         self._step = step
-        self._parts = [torch.empty_like(since) for _ in betas]
-        self._powers: list[tuple[Tensor, float]] = []
+        self.parts = [torch.empty_like(since) for _ in betas]
+        self.powers: list[tuple[float, float]] = []
+        self._newest: list[float] = []  # parts of what begins at this step
         self._spare: list[Tensor] = []  # new memory for each step would cost as much as a step
 
     def turn_to(self, step: int) -> None:
@@ -210,19 +232,23 @@ class _Ages:
         turn = step - step % _PERIOD
         stale = turn != self._turn
         self._turn, self._step = turn, step
+        self._newest.clear()
         if stale:
-            for part, log in zip(self._parts, self._logs, strict=True):
+            for part, log in zip(self.parts, self._logs, strict=True):
                 torch.sub(self.since.new_tensor(turn), self.since, out=part)
                 part.mul_(log).expm1_().neg_()
         powers = [beta ** (step - turn) if beta else 0.0 for beta in self._betas]
-        self._powers = [(self.since.new_tensor(1 - power), power) for power in powers]
+        self.powers = [(1 - power, power) for power in powers]
 
     def begin(self, member: int, put: Put) -> None:
         """Some of a member's elements begin now."""
         self.members.add(member)
-        for part, log in zip(self._parts, self._logs, strict=True):
-            age = self.since.new_tensor([self._turn - self._step])
-            put(part, float(age.mul_(log).expm1_().neg_()))
+        if not self._newest:
+            ages = [self.since.new_tensor([self._turn - self._step]) for _ in self.parts]
+            pairs = zip(ages, self._logs, strict=True)
+            self._newest = [float(age.mul_(log).expm1_().neg_()) for age, log in pairs]
+        for part, value in zip(self.parts, self._newest, strict=True):
+            put(part, value)
 
     @property
     def _logs(self) -> list[float]:
@@ -233,12 +259,10 @@ class _Ages:
         """1 - beta^age for both betas, of some members."""
         length = len(self.since[block])
         if not self._spare or len(self._spare[0]) < length:
-            self._spare = [part[block].clone() for part in self._parts]
+            self._spare = [part[block].clone() for part in self.parts]
         return [
-            torch.add(rest, part[block], alpha=power, out=spare[:length])
-            for (rest, power), part, spare in zip(
-                self._powers, self._parts, self._spare, strict=True
-            )
+            torch.add(self.since.new_tensor(rest), part[block], alpha=power, out=spare[:length])
+            for (rest, power), part, spare in zip(self.powers, self.parts, self._spare, strict=True)
         ]
 
 

@@ -232,6 +232,10 @@ class Flat:
         start, shape = self._slots[name]
         return rows[:, start : start + shape.numel()].view(len(rows), *shape)
 
+    def start(self, name: str) -> int:
+        """Where a parameter begins in a row."""
+        return self._slots[name][0]
+
     def views(self, rows: Tensor) -> dict[str, Tensor]:
         """Every parameter of every row; see `view`."""
         return {name: self.view(rows, name) for name in self._slots}

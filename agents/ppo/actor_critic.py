@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from clrl.agents.actions import Actions
-from clrl.agents.networks import HiddenLayer, Network
+from clrl.agents.networks import Dense, HiddenLayer, Network
 
 MakeNetwork = Callable[[int, int, torch.Generator, float], Network]
 """Takes input size, number of outputs, generator and the gain of the last layer's initialiser."""
@@ -73,6 +73,17 @@ class ActorCritic(Network):
         """Those of the parts; see `Network.heads`."""
         return self._heads
 
+    @property
+    def chains(self) -> tuple[tuple[Dense, ...], ...]:
+        """Those of the parts, whose outputs are the policy's and then the value."""
+        found = []
+        for name, part in self.parts.items():
+            assert isinstance(part, Network)
+            for chain in part.chains:
+                placed = (replace(one, path=f"parts.{name}.{one.path}") for one in chain)
+                found.append(tuple(placed))
+        return tuple(found) if len(found) == len(self.parts) else ()
+
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map observations [..., input_size].
 
@@ -112,7 +123,7 @@ class ActorCritic(Network):
 
 def _placed(layer: HiddenLayer, part: str) -> HiddenLayer:
     """A layer's declaration as seen from outside of its part."""
-    return dataclasses.replace(
+    return replace(
         layer,
         name=f"{part}/{layer.name}",
         incoming=f"parts.{part}.{layer.incoming}",

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clrl.agents.actions import Actions
+from clrl.agents.actions import Actions, Discrete, Gaussian
 from clrl.agents.calling import Forward
+from clrl.agents.engine.plan import LossPlan
 from clrl.agents.options import PPOOptions
 from clrl.agents.ppo.rollout import standardised
 
@@ -83,3 +84,22 @@ def make_loss(
         return total, named
 
     return loss
+
+
+def make_plan(actions: Actions, options: PPOOptions) -> LossPlan | None:
+    """What `make_loss` gives, unadjusted, as compiled code knows it."""
+    results = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
+    common: dict[str, Any] = {
+        "results": results,
+        "clip_range": options.clip_range,
+        "entropy_coefficient": options.entropy_coefficient,
+        "value_coefficient": options.value_coefficient,
+        "value_clip": options.value_clip,
+        "value_clip_range": options.value_clip_range,
+        "standardise": options.normalize_advantages == "minibatch",
+    }
+    if isinstance(actions, Discrete):
+        return LossPlan("ppo-discrete", sizes=tuple(actions.sizes), **common)
+    if isinstance(actions, Gaussian):
+        return LossPlan("ppo-gaussian", sizes=(1,) * actions.width, spread="spread", **common)
+    return None

@@ -22,13 +22,14 @@ from clrl.agents.actions import actions_of
 from clrl.agents.calling import Forward
 from clrl.agents.consolidation.base import Batches, Consolidation, Learners, Method
 from clrl.agents.device import CPU
+from clrl.agents.engine.plan import EngineName
 from clrl.agents.networks import Network
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.options import PPOOptions
 from clrl.agents.penalties.base import Penalty
 from clrl.agents.population import Population
 from clrl.agents.ppo.actor_critic import ActorCritic, MakeNetwork
-from clrl.agents.ppo.loss import make_loss
+from clrl.agents.ppo.loss import make_loss, make_plan
 from clrl.agents.ppo.normalize import ObservationNormalizer, RewardNormalizer
 from clrl.agents.ppo.rollout import Rollout, gae, standardised
 from clrl.errors import UsageError, shown
@@ -52,6 +53,7 @@ class PPO:
         consolidation: methods against forgetting, as classes with their keywords.
         device: where actions are chosen and updates computed.
         penalties: see `Population`.
+        engine: see `Population`.
 
     Raises:
         UsageError: spaces that PPO cannot do with, or a batch size that does not divide.
@@ -69,6 +71,7 @@ class PPO:
         consolidation: Sequence[tuple[Callable[..., Method], Mapping[str, Any]]] = (),
         device: torch.device = CPU,
         penalties: Sequence[Callable[[Network], Penalty]] = (),
+        engine: EngineName = "replay",
     ) -> None:
         if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
             raise UsageError(
@@ -106,6 +109,8 @@ class PPO:
             None if options.target_kl is None else ("approx_kl", 1.5 * options.target_kl),
             device,
             penalties,
+            make_plan(self.actions, options),
+            engine,
         )
         methods = self._methods(consolidation)
         self.consolidation = Consolidation(methods, len(self.seeds))
@@ -177,6 +182,9 @@ class PPO:
             Actions [members, environments, width], their log-probabilities and the values of
             the observations, [members, environments] each.
         """
+        engine = self.population.engine
+        if engine is not None:
+            return engine.decide(self.population.rows, observations, noise)
         taken, log_probs, values = self._act(observations, noise)
         return taken, log_probs, values
 

@@ -12,7 +12,7 @@ import dataclasses
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -66,6 +66,7 @@ class RunArguments(LaunchOptions):
         steps: examples that each learner sees, or steps of its environments together.
         log_every: steps between two lines of metrics.jsonl.
         chunk_size: members stepped together; as suits the network's size unless given.
+        engine: compiled code, operations of torch (replay), or the former where that can be (auto).
         seeds: such as 0-9 or 0,2,5-7.
         label: the learner's folder; named after optimizer, add-ons and methods unless given.
         out: the folder for results; runs/BENCHMARK unless given.
@@ -82,6 +83,7 @@ class RunArguments(LaunchOptions):
     steps: PositiveInt = RunConfig.steps
     log_every: PositiveInt = RunConfig.log_every
     chunk_size: PositiveInt | None = field(default=None, metadata=_WHOLE)
+    engine: Literal["auto", "replay", "compiled"] = RunConfig.engine
     seeds: str = field(default="0", metadata={"metavar": "SEEDS"})
     label: str | None = field(default=None, metadata={"metavar": "NAME"})
     out: str | None = field(default=None, metadata={"metavar": "DIR"})

@@ -14,7 +14,7 @@ import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from clrl.agents.consolidation.table import CONSOLIDATION
 from clrl.agents.defaults import DEFAULTS, AgentDefaults
@@ -36,7 +36,7 @@ _LISTS = {
 }
 """Of the tables that a list is chosen from: its key, and what to call its items."""
 
-SETTINGS = ("steps", "log_every", "chunk_size", "metrics")
+SETTINGS = ("steps", "log_every", "chunk_size", "engine", "metrics")
 """The settings of a run that choose nothing from a table with options."""
 
 
@@ -74,6 +74,9 @@ class RunConfig:
         log_every: examples between two lines of ``metrics.jsonl``.
         chunk_size: members stepped together; None leaves it to the engine. It changes
             the speed and never the results.
+        engine: how updates of fully connected networks are computed: ``compiled`` code,
+            operations of torch (``replay``), or ``auto``: compiled where that can be. Last bits
+            differ.
         metrics: what is measured besides the table's metrics, as ``package.module:function``.
     """
 
@@ -87,6 +90,7 @@ class RunConfig:
     steps: PositiveInt = 100_000
     log_every: PositiveInt = 1_000
     chunk_size: PositiveInt | None = None
+    engine: Literal["auto", "replay", "compiled"] = "auto"
     metrics: tuple[str, ...] = ()
 
 

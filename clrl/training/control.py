@@ -31,6 +31,7 @@ from clrl.training.loop import (
     Loop,
     Sink,
     Sums,
+    engine_of,
     methods,
     penalties,
     placed,
@@ -118,6 +119,7 @@ class ControlTraining(Loop):
             config.chunk_size,
             **taken(config, make_agent, more, "ppo"),
             **placed(make_agent, device),
+            **engine_of(config, make_agent),
         )
         self.diagnostics = Diagnostics(self.agent.population, config.metrics)
         self.step = 0

@@ -113,6 +113,19 @@ def taken(
     return more
 
 
+def engine_of(config: RunConfig, make_agent: Callable[..., Any]) -> dict[str, str]:
+    """The keyword by which an agent learns how to compute updates: none where it has no choice.
+
+    Raises:
+        UsageError: it has none, and one was made.
+    """
+    if _takes(make_agent, "engine"):
+        return {"engine": config.engine}
+    if config.engine == "compiled":
+        raise UsageError(f"engine: {config.agent.name} takes no engine; expected auto or replay")
+    return {}
+
+
 def _takes(make_agent: Callable[..., Any], name: str) -> bool:
     parameters = inspect.signature(make_agent).parameters
     return name in parameters or any(

@@ -25,6 +25,7 @@ from clrl.training.loop import (
     Loop,
     Sink,
     Sums,
+    engine_of,
     methods,
     penalties,
     placed,
@@ -92,6 +93,7 @@ class Training(Loop):
             config.chunk_size,
             **taken(config, make_agent, more, "supervised"),
             **placed(make_agent, device),
+            **engine_of(config, make_agent),
         )
         self.diagnostics = Diagnostics(self.agent.population, config.metrics)
         self.step = 0

@@ -87,7 +87,7 @@ def ppo(task: str, optimizer: Mapping[str, Any], **more: Any) -> dict[str, Any]:
 SGD = {"name": "sgd", "lr": 0.01}
 ADAM = {"name": "adam", "lr": 3e-4}
 REPLACING = [{"name": "continual-backprop", "replacement_rate": 0.1, "maturity_threshold": 5}]
-CASES = (
+_CASES = (
     Case("permuted digits, SGD", stream("permuted-digits", SGD), short=True),
     Case("permuted digits, UPGD", stream("permuted-digits", {"name": "upgd"})),
     Case(
@@ -134,6 +134,16 @@ CASES = (
             "steps": 256,
             "log_every": 128,
         },
+    ),
+)
+
+# Once as users get them, compiled where that can be; and by operations of torch.
+CASES = (
+    *_CASES,
+    *(
+        Case(f"{case.name}, replayed", {**case.raw, "engine": "replay"}, case.short)
+        for case in _CASES
+        if "LayerNorm" not in case.name and "Stable" not in case.name
     ),
 )
 

@@ -114,7 +114,8 @@ def fresh_learner(seed: int, task: int, settings: RunConfig) -> Supervised:
         first = torch.Generator().manual_seed(derived_seed(seed, f"network/task-{task}"))
         return MLP(64, 10, MLPOptions(widths=(12, 8)), first)
 
-    learner = Supervised([seed], "classification", make, update_rule(settings), SupervisedOptions())
+    rule, options = update_rule(settings), SupervisedOptions()
+    learner = Supervised([seed], "classification", make, rule, options, engine=settings.engine)
     for generator in learner.population._generators:
         generator.manual_seed(derived_seed(seed, f"update/task-{task}"))
     return learner

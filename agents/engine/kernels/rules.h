@@ -1,0 +1,84 @@
+// Update rules: sweeps over a member's row of parameters.
+#pragma once
+#include "vector.h"
+
+enum RuleKind : int32_t { NO_RULE, SGD, ADAM };
+
+struct Rule {
+    int32_t kind, decoupled;
+    float rate, first, second, tiny, decay;  // beta 1, beta 2, epsilon, weight decay
+    int64_t steps;                           // that were taken before
+    float *means, *squares;                  // Adam's averages [members, padded]
+    const uint8_t* by_element;               // members whose elements began at different steps
+    const float* parts[2];                   // of these, for each beta; see `adam_by_element`
+    float rests[2], powers[2];
+};
+
+// A step of some numbers of a row: n of them from `at` on, with their gradients.
+static inline void sgd(
+    const Rule& rule, float* row, int64_t at, int64_t n, const float* gradients, float scale
+) {
+    for (int64_t i = 0; i < n; i += WIDTH) {
+        const vec w = load_first(row + at + i, n - i);
+        const vec g = load_first(gradients + i, n - i) * scale + w * rule.decay;
+        store_first(row + at + i, w - rule.rate * g, n - i);
+    }
+}
+
+// 1 - beta^steps, in double precision.
+static inline double correction(double beta, int64_t steps) { return 1 - __builtin_pow(beta, steps); }
+
+// What Adam's step of a whole row has in common.
+struct AdamStep {
+    float size, root_share;
+    AdamStep(const Rule& rule, int64_t steps) :
+        size(rule.rate / correction(rule.first, steps)),
+        root_share(1 / __builtin_sqrt(correction(rule.second, steps))) {}
+};
+
+// The same of elements that began at different steps: their corrections 1 - beta^age are
+// rest + power * part, with a part for each.
+static inline void adam_by_element(
+    const Rule& rule, float* row, float* means, float* squares, const float* first_part,
+    const float* second_part, int64_t at, int64_t n, const float* gradients, float scale
+) {
+    const float first = 1 - rule.first, second = 1 - rule.second;
+    const float kept = rule.decoupled ? 1 - rule.rate * rule.decay : 1.0f;
+    const float coupled = rule.decoupled ? 0.0f : rule.decay;
+    for (int64_t i = 0; i < n; i += WIDTH) {
+        const int64_t left = n - i, j = at + i;
+        const vec w = load_first(row + j, left) * kept;
+        const vec g = load_first(gradients + i, left) * scale + w * coupled;
+        const vec before = load_first(means + j, left);
+        const vec m = before + (g - before) * first;
+        const vec v = load_first(squares + j, left) * rule.second + g * g * second;
+        store_first(means + j, m, left);
+        store_first(squares + j, v, left);
+        const vec of_mean = rule.rests[0] + rule.powers[0] * load_first(first_part + j, left);
+        const vec of_square = rule.rests[1] + rule.powers[1] * load_first(second_part + j, left);
+        // Lanes behind the last have no correction: 0 / 0, which is not stored.
+        const vec size = (root(quotient(v, of_square)) + rule.tiny) * of_mean;
+        store_first(row + j, w - rule.rate * quotient(m, size), left);
+    }
+}
+
+static inline void adam(
+    const Rule& rule, const AdamStep& step, float* row, float* means, float* squares, int64_t at,
+    int64_t n, const float* gradients, float scale
+) {
+    const float first = 1 - rule.first, second = 1 - rule.second;
+    const float kept = rule.decoupled ? 1 - rule.rate * rule.decay : 1.0f;
+    const float coupled = rule.decoupled ? 0.0f : rule.decay;
+    for (int64_t i = 0; i < n; i += WIDTH) {
+        const int64_t left = n - i, j = at + i;
+        const vec w = load_first(row + j, left) * kept;
+        const vec g = load_first(gradients + i, left) * scale + w * coupled;
+        const vec before = load_first(means + j, left);
+        const vec m = before + (g - before) * first;
+        const vec v = load_first(squares + j, left) * rule.second + g * g * second;
+        store_first(means + j, m, left);
+        store_first(squares + j, v, left);
+        const vec move = quotient(m, root(v) * step.root_share + rule.tiny);
+        store_first(row + j, w - step.size * move, left);
+    }
+}
