@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -23,6 +24,8 @@ from clrl.cli.choices import read_run
 from clrl.cli.main import KINDS, main
 from clrl.errors import UsageError
 from clrl.launch.options import LaunchOptions
+from clrl.report import page
+from clrl.report.results import read
 from clrl.storage import record
 
 PLUGINS = Path(__file__).parents[2] / "plugin_example"
@@ -374,6 +377,9 @@ def test_run_twice_then_list_the_results(tmp_path: Path) -> None:
         rows = record.read_metrics(run / "metrics.jsonl")
         assert rows[-1]["step"] == 40
         assert len(list(run.glob("events.out.tfevents.*"))) == 1
+    made_with = dict(page.provenance(read(tmp_path / "runs" / "permuted-digits")))
+    assert f"torch {importlib.metadata.version('torch')}" in made_with["Made with"]
+    assert made_with["Threads of a process"] == "1" and made_with["Members computed"]
     before = tree(tmp_path)
     again = call(*words, cwd=tmp_path)
     assert again.returncode == 0

@@ -91,6 +91,23 @@ def test_tasks_end_and_runs_end_at_the_same_steps_for_every_seed(
             assert run.changes.tolist() == [1000, 2000] and len(run.tasks) == 3
 
 
+def test_schedules_go_by_the_clock() -> None:
+    """Of 600 steps in rollouts of 256 the last has 88; the rate is that of its first."""
+    loop: Any = training(config({**PPO, "anneal_lr": True}, steps=600), [0, 1])
+    rates, learn = [], loop.agent.population.learn
+
+    def noted(*batches: Any, **others: Any) -> Any:
+        found = learn(*batches, **others)
+        (chunk,) = loop.agent.population._chunks
+        rates.append(chunk.optimizer.base.param_groups[0]["lr"])
+        return found
+
+    loop.agent.population.learn = noted
+    loop.run({0: Lines(), 1: Lines()})
+    epochs = np.repeat([600, 600 - 256, 600 - 512], PPO["epochs"])
+    assert rates == pytest.approx(0.01 * epochs / 600)
+
+
 @pytest.mark.parametrize("agent", [PPO, SB3, DQN], ids=["ppo", "sb3:PPO", "sb3:DQN"])
 @pytest.mark.parametrize(("steps", "end"), [(100, 100), (256, 256), (300, 300), (301, 304)])
 def test_the_last_rollout_is_cut_and_learned_from(
