@@ -49,9 +49,9 @@ def config(agent: Mapping[str, Any], **raw: Any) -> RunConfig:
     return resolve(settings, Place("test"))
 
 
-@pytest.mark.parametrize("agent", [PPO, SB3], ids=["ppo", "sb3"])
+@pytest.mark.parametrize("agent", [PPO, {**SB3, "n_epochs": 1}], ids=["ppo", "sb3"])
 def test_tasks_end_and_runs_end_at_the_same_steps_for_every_seed(
-    agent: Mapping[str, Any], tmp_path: Path
+    agent: Mapping[str, Any], tmp_path: Path, trained_here: None
 ) -> None:
     """Rollouts of 256 steps divide neither the tasks nor the run, and seeds are not alike."""
     text = {
