@@ -6,6 +6,7 @@ Everything that can be wrong is found before anything is written.
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -51,8 +52,11 @@ _SHARED = ("agent", "network", *SETTINGS)
 _LEARNER = ("optimizer", "addons", "penalties", "consolidation", "network", "agent")
 _OF_LEARNER = (*_LEARNER, *SETTINGS, "benchmarks", "sweep", "scratch_of")
 _KEYS = (*TEXTS, "extends", "benchmark", "benchmarks", *_SHARED, "seeds", "learners")
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]{0,99}")
-_FORM = "expected letters, digits and any of . _ + = , - (the first a letter or digit)"
+_LONGEST = 100
+_LABEL = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+=,-]{{0,{_LONGEST - 1}}}")
+_FORM = (
+    f"expected 1 to {_LONGEST} letters, digits and any of . _ + = , - (the first a letter or digit)"
+)
 
 
 @dataclass(frozen=True)
@@ -314,15 +318,18 @@ def single(
     Args:
         config: the configuration of every run.
         seeds: as `clrl.settings.values.parse_seeds` takes them.
-        label: of the learner, in place of those names.
+        label: of the learner, in place of those names, of which it has as many as there is room
+            for.
         settings: of a sweep: what each adds to the label, and its configuration.
 
     Raises:
         UsageError: the seeds cannot be read, or the label names no folder.
     """
+    settings = settings or {"": config}
     rules = [config.optimizer, *config.addons, *config.penalties, *config.consolidation]
-    learner = label or "+".join(safe_label(choice.name) for choice in rules)
-    learners = {learner + more: one for more, one in (settings or {"": config}).items()}
+    names = [safe_label(choice.name) for choice in rules]
+    learner = label or _joined(names, _LONGEST - max(map(len, settings)))
+    learners = {learner + more: one for more, one in settings.items()}
     for full in learners:
         if not _LABEL.fullmatch(full):
             raise Place().at("label").error(f"{_FORM}, got {show(full)}")
@@ -553,6 +560,16 @@ def benchmark_label(benchmark: Choice) -> str:
     """A label for a benchmark that has none: its name; of an environment as it is, its id."""
     stationary = benchmark.name == "gymnasium"
     return safe_label(benchmark.options.id if stationary else benchmark.name)
+
+
+def _joined(names: Sequence[str], room: int) -> str:
+    """A label of names; the first of them, and a mark of all, where there is no room for more."""
+    whole = "+".join(names)
+    if len(whole) <= room:
+        return whole
+    more = f"+more-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
+    some = whole[: max(room - len(more) + 1, 1)]  # one longer, to see whether a name ends there
+    return (some.rpartition("+")[0] or some[:-1] or some) + more
 
 
 def safe_label(name: str) -> str:

@@ -1,7 +1,12 @@
 """What all tests share: one torch thread a process, and where MNIST is."""
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import settings
@@ -30,3 +35,60 @@ def mnist_folder() -> Path:
 def _logs_of_stable_baselines3(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Where its loggers make their folders."""
     os.environ["SB3_LOGDIR"] = str(tmp_path_factory.mktemp("sb3"))
+
+
+class _Here:
+    """A worker that is no process: it trains where the test runs, which has loaded torch."""
+
+    request: tuple[Any, ...] | None = None
+
+    def send(self, request: tuple[Any, ...]) -> None:
+        self.request = request
+
+    def receive(self) -> list[tuple[str, Any]]:
+        from clrl.launch import worker
+        from clrl.training import dispatch
+
+        trainer = worker._Torch.__new__(worker._Torch)  # this process is set up already
+        trainer._train = dispatch
+        request, self.request = self.request, None
+        assert request is not None
+        sent: list[tuple[str, Any]] = []
+        worker._serve(SimpleNamespace(send=sent.append), trainer, *request)  # type: ignore[arg-type]
+        return [message for message in sent if message[0] != "pid"]
+
+    def interrupt(self) -> None:
+        """There is nobody to interrupt it."""
+
+
+@contextlib.contextmanager
+def _here() -> Iterator[None]:
+    from clrl.launch.local import LocalCrew
+
+    def wait(_: LocalCrew, workers: Any, seconds: float) -> list[_Here]:
+        return [one for one in workers if one.request is not None]
+
+    ways: dict[str, Callable[..., Any]] = {
+        "start": lambda _: _Here(),
+        "wait": wait,
+        "end": lambda *_: None,
+        "hold": lambda *_: None,
+    }
+    with mock.patch.multiple(LocalCrew, **ways):
+        yield
+
+
+@pytest.fixture(scope="session")
+def here() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """Inside of what it gives, runs are trained in this process: a worker takes seconds to start.
+
+    For tests that are about something else than processes.
+    """
+    return _here
+
+
+@pytest.fixture
+def trained_here() -> Iterator[None]:
+    """The whole test is inside of `here`."""
+    with _here():
+        yield

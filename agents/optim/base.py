@@ -218,6 +218,7 @@ def compose(
     base: torch.optim.Optimizer,
     addons: Sequence[Callable[[Members], AddOn]],
     generator: torch.Generator,
+    targets: Mapping[str, Tensor] | None = None,
 ) -> WithAddOns:
     """Put add-ons over the optimizer of one ordinary network.
 
@@ -230,12 +231,14 @@ def compose(
         addons: each makes one add-on, for instance
             ``lambda members: ContinualBackprop(members, replacement_rate=1e-4)``.
         generator: source of the add-ons' randomness.
+        targets: parameters of a target network, by the names of those that they follow; where an
+            add-on draws a parameter anew, its target is the same.
 
     Returns:
         An optimizer to be used in place of `base`.
     """
     made: list[AddOn] = []
-    members = Members.of_module(network, base, generator, made)
+    members = Members.of_module(network, base, generator, made, targets)
     made += [make(members) for make in addons]
     features: dict[str, Tensor] = {}
     if any(addon.needs_features for addon in made):

@@ -114,6 +114,8 @@ class Members:
             parameter, and tells the add-ons; see `ResetState`.
         buffers: what the networks keep besides, such as BatchNorm's running statistics: name to
             [members, *shape]; edited in place.
+        targets: parameters of networks that follow these at their own pace, as in Q-learning: name
+            of what is followed to [1, *shape]; edited in place.
     """
 
     parameters: Mapping[str, Tensor]
@@ -124,6 +126,7 @@ class Members:
     optimizer: torch.optim.Optimizer
     reset_state: ResetState
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def hidden_layers(self) -> tuple[HiddenLayer, ...]:
@@ -136,8 +139,13 @@ class Members:
         return drawn.to(self.parameters[name].device)
 
     def start_anew(self, name: str, member: int) -> None:
-        """Draw one member's parameter anew, whole, and make the optimizer's state of it new."""
-        self.parameters[name][member] = self.fresh(name, member)
+        """Draw one member's parameter anew, whole, and make the optimizer's state of it new.
+
+        What follows it as a target starts from the same numbers.
+        """
+        self.parameters[name][member] = drawn = self.fresh(name, member)
+        if name in self.targets:
+            self.targets[name][member] = drawn
         self.reset_state(name, member, (...,))
 
     def forget_statistics(self, norm: str, member: int, index: Index = (...,)) -> None:
@@ -165,6 +173,7 @@ class Members:
         optimizer: torch.optim.Optimizer,
         generator: torch.Generator,
         told: Sequence[Remembers] = (),
+        targets: Mapping[str, Tensor] | None = None,
     ) -> Members:
         """One ordinary network with an ordinary optimizer, as a population of one.
 
@@ -173,6 +182,7 @@ class Members:
             optimizer: of its parameters.
             generator: what is drawn comes from it.
             told: who is told of what starts anew.
+            targets: of these parameters, by their names.
         """
         parameters = dict(network.named_parameters())
 
@@ -200,7 +210,10 @@ class Members:
         views = {name: value.detach().unsqueeze(0) for name, value in parameters.items()}
         buffers = {name: value.unsqueeze(0) for name, value in network.named_buffers()}
         all_of_them, own = list(views.values()), [generator]
-        return cls(views, all_of_them, gradients, own, network, optimizer, reset_state, buffers)
+        following = {name: p.detach().unsqueeze(0) for name, p in (targets or {}).items()}
+        return cls(
+            views, all_of_them, gradients, own, network, optimizer, reset_state, buffers, following
+        )
 
 
 class Flat:

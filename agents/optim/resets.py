@@ -15,9 +15,9 @@ class HeadReset(Surgery):
     resets at the most: ``times``); ``every=0`` is a new head for each task, as Juliani & Ash 2024
     try it with PPO. New weights are drawn by the network's own initialiser, and take the place of
     the old ones in the same tensors, so that the optimizer goes on with them. The last layers of
-    actor and critic are both heads. What else an agent has is left alone: rollouts, a replay
-    buffer, running means of observations; and the target networks of Stable-Baselines3's
-    agents, which follow at their own pace, where in the source a target is reset with its network.
+    actor and critic are both heads. As in the source, a target network (of Stable-Baselines3's DQN,
+    SAC and TD3) gets the same new weights, and follows from there. What else an agent has is left
+    alone: rollouts, a replay buffer, running means of observations.
 
     Args:
         members: the learners.
@@ -56,7 +56,9 @@ class FullReset(Surgery):
     Nikishin et al. 2022, as their SAC; see `HeadReset`. By default every 200000 updates;
     ``every=0`` is a new network for each task. Parameters without a layer, such as a policy's
     spread, go back to where they began, and so do running statistics of BatchNorm. What other
-    add-ons remember goes on.
+    add-ons remember goes on. Of Stable-Baselines3's agents the entropy coefficient of SAC goes on,
+    which in the source starts anew, and updates are counted for actor and critics apart: TD3's
+    actor has half as many.
 
     Args:
         members: the learners.

@@ -311,7 +311,13 @@ class Learner(abc.ABC):
         parameters = dict(view.named_parameters())
         base = make_base(rule, list(parameters.values()), [generator], view)
         addons = [functools.partial(addon, **options) for addon, options in rule.addons]
-        optimizer = compose(view, base, addons, generator)
+        targets = {
+            f"{name}.{key}": value
+            for name, module in self._targets().items()
+            if name in names
+            for key, value in module.named_parameters()
+        }
+        optimizer = compose(view, base, addons, generator, targets)
 
         def before_step(*_: Any) -> None:
             for name, parameter in parameters.items():
@@ -384,6 +390,10 @@ class Learner(abc.ABC):
     @abc.abstractmethod
     def _modules(self) -> dict[str, nn.Module]:
         """The trained modules, by name."""
+
+    def _targets(self) -> dict[str, nn.Module]:
+        """Modules that follow trained ones, by the names of those."""
+        return {}
 
     @abc.abstractmethod
     def _stacks(self, depth: int) -> list[Stack]:

@@ -35,6 +35,9 @@ class DQN(_OffPolicy):
     def _modules(self) -> dict[str, nn.Module]:
         return {"q_net": self.model.q_net}
 
+    def _targets(self) -> dict[str, nn.Module]:
+        return {"q_net": self.model.q_net_target}
+
     def _stacks(self, depth: int) -> list[Stack]:
         return [Stack("network", "q_net.q_net", f"q_net.q_net.{2 * depth}")]
 
@@ -52,6 +55,9 @@ class _TwinCritics(_OffPolicy):
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"actor": self.model.actor, "critic": self.model.critic}
+
+    def _targets(self) -> dict[str, nn.Module]:
+        return {"critic": self.model.critic_target}
 
     def _stacks(self, depth: int) -> list[Stack]:
         return [
@@ -129,6 +135,9 @@ class TD3(_TwinCritics):
         if spread:
             settings["action_noise"] = NormalActionNoise(np.zeros(size), np.full(size, spread))
         return settings
+
+    def _targets(self) -> dict[str, nn.Module]:
+        return {**super()._targets(), "actor": self.model.actor_target}
 
     def _actor(self, depth: int) -> Stack:
         return Stack("actor", "actor.mu", f"actor.mu.{2 * depth}")

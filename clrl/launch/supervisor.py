@@ -24,6 +24,7 @@ from clrl.settings.config import config_hash, to_dict
 from clrl.storage import checkpoint, record
 from clrl.storage.checkpoint import Keeping
 from clrl.storage.record import State
+from clrl.training import fitting
 
 RESTARTS = 2
 """How often a population goes on after a death or an error, at most."""
@@ -137,6 +138,11 @@ class Supervisor:
             UsageError: a job cannot start.
             Interrupted: the user asked for an end.
         """
+        for job in jobs:  # before workers are started, which takes seconds
+            try:
+                fitting.check(job.config)
+            except UsageError as error:
+                raise UsageError(f"{job.label}: {error}") from error
         for _ in range(min(self.crew.size, len(jobs)) - len(self._idle)):
             self._idle.append(self.crew.start())
         remarks = []

@@ -344,7 +344,7 @@ def sensitivity(study: Study, sweep: Sweep) -> Figure:
                 axes.plot(place, y, "o", ms=11, mfc="none", mec="black", mew=1)
     if len(points) > 1:
         axes.legend(fontsize=7)
-    axes.set_ylabel(f"online {_unit(study)}")
+    axes.set_ylabel(f"whole-run {_unit(study)}")
     return figure
 
 

@@ -26,6 +26,7 @@ from clrl.options import as_keywords
 from clrl.seeding import derived_seed
 from clrl.settings.config import RunConfig
 from clrl.training.diagnostics import PROBE_EXAMPLES, Diagnostics
+from clrl.training.fitting import check_agent
 from clrl.training.loop import (
     Clock,
     Loop,
@@ -85,12 +86,8 @@ class ControlTraining(Loop):
         self.config = config
         self.seeds = list(seeds)
         make_agent = AGENTS.find(config.agent.name).load()
-        lanes = getattr(config.agent.options, "num_envs", None)
-        if lanes is None:
-            raise UsageError(
-                f"benchmark: {config.benchmark.name} is a control task, and "
-                f"{config.agent.short_name} learns from streams; expected an agent such as ppo"
-            )
+        check_agent(config, acts=True)
+        lanes = config.agent.options.num_envs
         recipe = BENCHMARKS.find(config.benchmark.name).load()
         recipe = recipe(**as_keywords(config.benchmark.options))
         arrays = None if device == CPU else TorchArrays(device)

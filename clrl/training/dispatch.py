@@ -65,7 +65,6 @@ def training(
 
 def prepare(config: RunConfig) -> None:
     """Load what all populations of a configuration share: data, simulators, libraries."""
-    torch.optim.SGD([torch.zeros(1)])  # the first optimizer has torch load its compiler: seconds
     AGENTS.find(config.agent.name).load()
     make = BENCHMARKS.find(config.benchmark.name).load()
     options = as_keywords(config.benchmark.options)
@@ -75,6 +74,9 @@ def prepare(config: RunConfig) -> None:
         make(0, **options)
     if isinstance(config.agent.options, SB3Options):
         importlib.import_module("clrl.training.sb3")
+    # The first optimizer has torch load its compiler, which takes seconds: last, so that nobody
+    # waits for it whose data are not there.
+    torch.optim.SGD([torch.zeros(1)])
 
 
 def measure(config: RunConfig, seeds: Sequence[int], seconds: float, device: str = "cpu") -> float:

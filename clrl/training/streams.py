@@ -15,11 +15,11 @@ from clrl.agents.supervised import Supervised
 from clrl.agents.table import AGENTS, NETWORKS
 from clrl.benchmarks import BENCHMARKS
 from clrl.envs.streams.base import Stream
-from clrl.errors import UsageError
 from clrl.metrics import continual
 from clrl.options import as_keywords
 from clrl.settings.config import RunConfig
 from clrl.training.diagnostics import PROBE_EXAMPLES, Diagnostics
+from clrl.training.fitting import check_agent, check_batch_size
 from clrl.training.loop import (
     Clock,
     Loop,
@@ -58,11 +58,7 @@ class Training(Loop):
         self.config = config
         self.seeds = list(seeds)
         make_stream = BENCHMARKS.find(config.benchmark.name).load()
-        if hasattr(config.agent.options, "num_envs"):
-            raise UsageError(
-                f"benchmark: {config.benchmark.name} is a stream, and {config.agent.short_name} "
-                "acts in control tasks; expected an agent such as supervised"
-            )
+        check_agent(config, acts=False)
         options = as_keywords(config.benchmark.options)
         self.streams: list[Stream] = [make_stream(seed, **options) for seed in self.seeds]
         stream = self.streams[0]
@@ -103,21 +99,13 @@ class Training(Loop):
         self._task = Sums()
         self._samples = Sums()
         self._retention = Retention(self.agent, self.streams)
-        self._check_batch_size()
-
-    def _check_batch_size(self) -> None:
-        batch = self.agent.options.batch_size
         lengths = {
-            "steps": self.config.steps,
-            "log_every": self.config.log_every,
-            "task_length": self.streams[0].task_length,
-            "first_task_length": self.streams[0].first_task_length,
+            "steps": config.steps,
+            "log_every": config.log_every,
+            "task_length": stream.task_length,
+            "first_task_length": stream.first_task_length,
         }
-        for name, length in lengths.items():
-            if length % batch:
-                raise UsageError(
-                    f"agent.batch_size: expected a divisor of {name} ({length}), got {batch}"
-                )
+        check_batch_size(self.agent.options.batch_size, lengths)
 
     def steps(self, sinks: Mapping[int, Sink]) -> Iterator[int]:
         """Train block by block: yields the step after each block, up to the last.

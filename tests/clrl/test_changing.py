@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 
 import clrl
+from clrl.cli.choices import read_run
 from clrl.cli.main import main
 from clrl.envs import Changing, EverySteps, Normal, OffsetObservation, Schedule
 from clrl.errors import UsageError
 from clrl.settings.config import RunConfig, config_hash, differences, resolve, to_dict
 from clrl.settings.values import Place
 from clrl.training.control import ControlTraining
+from clrl.training.dispatch import training
 from clrl.training.trials import Trials
 
 EXAMPLE = Path(__file__).parents[1] / "plugin_example"
@@ -245,28 +247,37 @@ def test_mistakes_of_the_command_line(
     assert not (tmp_path / "out").exists()
 
 
+def drag_of(id: str) -> list[str]:
+    drag = "{change: physics, names: [grvity], when: never, to: {uniform: [5, 15]}}"
+    return ["--benchmark", "changing", "--benchmark.id", id, "--benchmark.changes", drag]
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        ("changing --benchmark.id CartPol-v1", "Did you mean: `CartPole`?"),
-        ("changing --benchmark.id CartPole-v1", "'grvity'; did you mean 'gravity'?"),
-        ("clrl_example.environments:Line", "is an environment, not a benchmark; register it"),
+        (drag_of("CartPol-v1"), "Did you mean: `CartPole`?"),
+        (drag_of("CartPole-v1"), "'grvity'; did you mean 'gravity'?"),
+        (
+            ["--benchmark", "clrl_example.environments:Line"],
+            "is an environment, not a benchmark; register it",
+        ),
     ],
 )
-def test_mistakes_that_are_found_before_anything_is_written(
-    words: str, part: str, tmp_path: Path
-) -> None:
-    drag = "{change: physics, names: [grvity], when: never, to: {uniform: [5, 15]}}"
-    given = ["run", "--benchmark", *words.split(), "--out", str(tmp_path / "out")]
-    if words.startswith("changing"):
-        given += ["--benchmark.changes", drag]
+def test_mistakes_that_training_finds(words: list[str], part: str, example: None) -> None:
+    with pytest.raises(UsageError) as raised:
+        training(read_run(words)[0], [0])
+    assert part in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_they_are_found_before_anything_is_written(tmp_path: Path) -> None:
     code = "import sys; from clrl.cli.main import main; sys.exit(main())"
+    given = ["run", *drag_of("CartPole-v1"), "--out", str(tmp_path / "out")]
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code, *given], cwd=EXAMPLE, capture_output=True, text=True
+        [sys.executable, "-P", "-c", code, *given], capture_output=True, text=True
     )
     assert done.returncode == 2
-    said = [line for line in done.stderr.splitlines() if line.startswith("clrl: error: ")]
-    assert len(said) == 1 and part in said[0] and "Traceback" not in done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("clrl: error: ")]
+    assert "'grvity'; did you mean 'gravity'?" in said and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -281,7 +292,7 @@ def test_the_list_shows_changes_and_schedules(capsys: pytest.CaptureFixture[str]
     assert rows["uniform"].startswith("to: ") and rows["uniform"].endswith("(low, high)")
 
 
-def test_an_id_of_an_environment_that_is_gone(tmp_path: Path) -> None:
+def test_an_id_of_an_environment_that_is_gone(tmp_path: Path, trained_here: None) -> None:
     with pytest.raises(UsageError, match="Did you mean"):
         clrl.run({"name": "gymnasium", "id": "CartPol-v1"}, agent="ppo", out=tmp_path, quiet=True)
     assert "CartPole-v1" in gym.registry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,13 @@ from rich.console import Console
 
 from clrl import suites
 from clrl.agents.optim.options import AdamOptions
+from clrl.agents.optim.table import ADDONS
+from clrl.agents.penalties.table import PENALTIES
 from clrl.cli.main import main
 from clrl.errors import UsageError
 from clrl.launch.local import LocalCrew
 from clrl.settings import suite_files
-from clrl.settings.config import resolve
+from clrl.settings.config import Choice, RunConfig, resolve
 from clrl.settings.values import Place
 from clrl.storage import record
 from clrl.storage.checkpoint import Keeping
@@ -233,6 +236,53 @@ def test_a_single_run_is_labelled_by_name(optimizer: str, addons: list[str], lab
     assert one.label == f"permuted-digits/{label}"
     assert one.config == config
     assert list(one.folders) == [0, 1]
+
+
+def every_addon() -> RunConfig:
+    """A learner with all that can be named around its optimizer."""
+    tables = {"addons": ADDONS, "penalties": PENALTIES}
+    return resolve({key: [one.name for one in table] for key, table in tables.items()}, Place())
+
+
+def labels(config: RunConfig, label: str | None = None, **settings: RunConfig) -> list[str]:
+    more = {f"+lr={key}": one for key, one in settings.items()}
+    return list(suites.single(config, "0", label, more).learners)
+
+
+def test_a_label_of_many_names_is_one_that_can_be_given() -> None:
+    config = every_addon()
+    (label,) = labels(config)
+    names = [one.name for one in (config.optimizer, *config.addons, *config.penalties)]
+    assert len("+".join(names)) > 200
+    *first, mark = label.split("+")
+    assert first == names[: len(first)]
+    assert 100 - len(f"+{names[len(first)]}") < len(label) <= 100  # no room for one more
+    assert labels(config, label) == labels(config) == [label]  # the same folder each time
+    text = SMALL.replace("  sgd:", f"  {label}:")
+    assert label in suites.from_mapping(yaml.safe_load(text), Place(), "small").learners
+    # Learners that differ where the label ends have other folders.
+    (other,) = labels(replace(config, penalties=config.penalties[:-1]))
+    assert other != label and other.split("+")[:-1] == first and mark.startswith("more-")
+    # A sweep's settings are whole, and all of one learner.
+    one, two = labels(config, None, **{"0.001": config, "0.12345": config})
+    assert one.removesuffix("+lr=0.001") == two.removesuffix("+lr=0.12345")
+    assert len(two) <= 100 and labels(config, two) == [two]
+
+
+def test_a_label_with_just_enough_room_is_whole() -> None:
+    plug_in = Choice(f"own:{'A' * 95}", None)
+    config = resolve({"optimizer": "adam"}, Place())
+    (label,) = labels(replace(config, addons=(plug_in,)))
+    assert label == f"adam+{'A' * 95}"
+    (label,) = labels(replace(config, addons=(Choice(f"own:{'A' * 96}", None),)))
+    assert re.fullmatch(r"adam\+more-[0-9a-f]{6}", label)
+    (label,) = labels(replace(config, optimizer=Choice(f"own:{'A' * 101}", None)))
+    assert re.fullmatch(r"A{88}\+more-[0-9a-f]{6}", label) and labels(config, label) == [label]
+
+
+def test_labels_that_are_too_long_say_how_long_they_may_be() -> None:
+    with pytest.raises(UsageError, match="label: expected 1 to 100 letters, digits and any of"):
+        labels(every_addon(), "a" * 101)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import math
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from clrl.agents.optim.adaupgd import AdaUPGD
 from clrl.agents.optim.upgd import UPGD
 
 Arrays = list[NDArray[np.float64]]
@@ -143,6 +145,29 @@ def test_the_raw_maximum_makes_the_argument_larger_by_the_correction() -> None:
         weight.grad = torch.tensor([-1.0])
         optimizer.step()
         assert weight.item() == pytest.approx(1 + 1 - 1 / (1 + np.exp(-argument)), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rule", "beta", "figures"),
+    [
+        (UPGD, 0.9999, {1: "10,000 at the first", 1000: "10.5 at the", 10_000: "1.6 at the ten-"}),
+        (UPGD, 0.9, {50: "at 0.9 it is over after fifty"}),
+        (AdaUPGD, 0.999, {1: "by 1000 at the first step", 1000: "1.6 at the thousandth"}),
+    ],
+)
+def test_the_option_says_what_the_raw_maximum_does(
+    rule: type, beta: float, figures: dict[int, str]
+) -> None:
+    """By how much it makes the argument larger, with the figures that the formula gives."""
+    said = " ".join((inspect.getdoc(rule) or "").split("utility_max:")[1].split())
+    assert "which makes the argument of the sigmoid larger by 1 / (1 - beta_utility^t)" in said
+    assert f"beta_utility {beta}" in said or f"at {beta} it" in said
+    for step, words in figures.items():
+        factor = 1 / (1 - beta**step)
+        assert words in said
+        number = words.split()[words.startswith("by ")].replace(",", "")
+        expected = float(number) if number[0].isdigit() else 1.0
+        assert factor == pytest.approx(expected, rel=0.02)
 
 
 # Several steps, every switch, against the formula

@@ -23,6 +23,7 @@ from clrl.agents import sb3
 from clrl.agents.optim.continual_backprop import ContinualBackprop
 from clrl.agents.optim.fire import FIRE
 from clrl.agents.optim.redo import ReDo
+from clrl.agents.optim.resets import FullReset, HeadReset
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
 from clrl.agents.optim.units import Units
@@ -309,6 +310,40 @@ def test_what_acts_at_changes_of_task_is_refused() -> None:
     one = trained("PPO", UpdateRule(torch.optim.SGD, {"lr": 0.0}, [(FIRE, {"every": 3})]))
     weight = one.model.policy.mlp_extractor.policy_net[2].weight.detach()
     torch.testing.assert_close(weight @ weight.T, 8 / 12 * torch.eye(8), rtol=0, atol=0.05)
+
+
+TARGETS = {"DQN": ["q_net"], "SAC": ["critic"], "TD3": ["critic", "actor"]}
+
+
+@pytest.mark.parametrize("addon", [HeadReset, FullReset])
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_is_reset_with_its_network(name: str, addon: type[HeadReset]) -> None:
+    """Nothing else moves, so that without it they would be apart for hundreds of updates."""
+    rule = UpdateRule(torch.optim.SGD, {"lr": 0.0}, [(addon, {"every": 5, "times": 1})])
+    one = trained(name, rule)
+    with sb3.own_generators():
+        start = weights(learner(name))
+    new = {key for key, value in weights(one).items() if not torch.equal(value, start[key])}
+    heads = {f"{head}.{kind}" for head in one.network.heads for kind in ("weight", "bias")}
+    assert new == (heads if addon is HeadReset else start.keys())
+    for part in TARGETS[name]:
+        for key, target in getattr(one.model, f"{part}_target").named_parameters():
+            own = one.network.get_parameter(f"{part}.{key}")
+            torch.testing.assert_close(target, own, rtol=1e-6, atol=1e-7)
+
+
+def test_the_rest_of_a_target_follows_at_its_own_pace() -> None:
+    """That of DQN, which is brought up to date after 10,000 steps alone; the replay stays."""
+    rule = UpdateRule(torch.optim.Adam, {"lr": 1e-2}, [(HeadReset, {"every": 5, "times": 1})])
+    one = trained("DQN", rule)
+    with sb3.own_generators():
+        start = weights(learner("DQN"))
+    now = weights(one)
+    for key, target in one.model.q_net_target.named_parameters():
+        is_head = key.startswith("q_net.4.")
+        assert torch.equal(target[None], start[f"q_net.{key}"]) == (not is_head)
+        assert not torch.equal(target[None], now[f"q_net.{key}"])  # which has learned since
+    assert one.model.replay_buffer.size() == STEPS
 
 
 def test_shrink_and_perturb_acts_after_each_step() -> None:

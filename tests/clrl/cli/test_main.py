@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -23,6 +24,8 @@ from clrl.cli.choices import read_run
 from clrl.cli.main import KINDS, main
 from clrl.errors import UsageError
 from clrl.launch.options import LaunchOptions
+from clrl.report import page
+from clrl.report.results import read
 from clrl.storage import record
 
 PLUGINS = Path(__file__).parents[2] / "plugin_example"
@@ -289,7 +292,10 @@ BAD = [
     (["run", "--optimizer.lr", "1", "x"], "--optimizer.lr: expected a number >= 0, got 'x'"),
     (["run", "--optimizer.lr", "1", "1"], "--optimizer.lr: '1' is there twice"),
     (["run", "--network.widths", "[3"], "--widths: expected a list such as [64, 64], got"),
-    (["run", "--label", "a/b"], "--label: expected letters, digits and any of . _ + = , -"),
+    (
+        ["run", "--label", "a/b"],
+        "--label: expected 1 to 100 letters, digits and any of . _ + = , -",
+    ),
     (["suite", "quickstart", "--learners", "adm"], "--learners: quickstart has no 'adm'; did you"),
     (["suite", "quickstart", "--benchmarks", "x"], "--benchmarks: quickstart has no 'x'; expected"),
     (["run", "--lr", "1"], "unknown option --lr; did you mean '--optimizer.lr'?"),
@@ -360,9 +366,11 @@ def test_a_mistake_in_a_suite_is_one_line_and_writes_nothing(
     assert tree(tmp_path) == before
 
 
-def test_run_twice_then_list_the_results(tmp_path: Path) -> None:
+def test_run_twice_then_list_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["run", "--benchmark.task-length", "20", "--network.widths", "4", "--steps", "40"]
-    words += ["--log-every", "20", "--seeds", "0-1"]
+    words += ["--log-every", "20", "--seeds", "0-1", "--workers", "1"]
     first = call(*words, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "whole-run" in first.stdout
@@ -374,15 +382,17 @@ def test_run_twice_then_list_the_results(tmp_path: Path) -> None:
         rows = record.read_metrics(run / "metrics.jsonl")
         assert rows[-1]["step"] == 40
         assert len(list(run.glob("events.out.tfevents.*"))) == 1
+    made_with = dict(page.provenance(read(tmp_path / "runs" / "permuted-digits")))
+    assert f"torch {importlib.metadata.version('torch')}" in made_with["Made with"]
+    assert made_with["Threads of a process"] == "1" and made_with["Members computed"]
     before = tree(tmp_path)
-    again = call(*words, cwd=tmp_path)
-    assert again.returncode == 0
-    assert "nothing to do" in again.stderr
-    assert again.stdout == first.stdout
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert "nothing to do" in said.err and said.out == first.stdout
     assert tree(tmp_path) == before
-    changed = call(*words, "--optimizer.lr", "0.5", cwd=tmp_path)
-    assert changed.returncode == 2
-    assert "optimizer.lr 0.01 -> 0.5" in changed.stderr
+    assert main([*words, "--optimizer.lr", "0.5"]) == 2
+    assert "optimizer.lr 0.01 -> 0.5" in capsys.readouterr().err
     assert tree(tmp_path) == before
 
 
@@ -439,24 +449,32 @@ def test_an_interrupted_suite_ends_promptly_and_stays_readable(
 
 
 class TestPlugIns:
+    SMALL = ("--network.widths", "4", "--steps", "40", "--log-every", "20", "--seeds", "0-1",
+             "--workers", "1")  # fmt: skip
+
     def train(
         self, tmp_path: Path, *words: str, path: Path = PLUGINS
     ) -> subprocess.CompletedProcess[str]:
-        small = ["--network.widths", "4", "--steps", "40", "--log-every", "20", "--seeds", "0-1"]
-        small += ["--workers", "1"]
-        return call("run", *small, *words, cwd=tmp_path, PYTHONPATH=str(path))
+        return call("run", *self.SMALL, *words, cwd=tmp_path, PYTHONPATH=str(path))
 
     @pytest.mark.parametrize("rule", [pytest.param("SignSGD", marks=SLOW), "NormScaledSGD"])
-    def test_by_module_and_name(self, tmp_path: Path, rule: str) -> None:
-        done = self.train(
-            tmp_path, "--optimizer", f"clrl_example.rules:{rule}", "--optimizer.lr", "0.02"
-        )
-        assert done.returncode == 0, done.stderr
+    def test_by_module_and_name(
+        self,
+        tmp_path: Path,
+        rule: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        trained_here: None,
+    ) -> None:
+        monkeypatch.syspath_prepend(str(PLUGINS))
+        monkeypatch.chdir(tmp_path)
+        words = ["--optimizer", f"clrl_example.rules:{rule}", "--optimizer.lr", "0.02"]
+        assert main(["run", *self.SMALL, *words]) == 0
         folder = tmp_path / "runs" / "permuted-digits" / "permuted-digits" / rule / "seed-1"
         config = record.read_config(folder)
         assert config["optimizer"]["name"] == f"clrl_example.rules:{rule}"
         assert config["optimizer"]["lr"] == 0.02
-        assert ("mixes learners" in done.stderr) == (rule == "NormScaledSGD")
+        assert ("mixes learners" in capsys.readouterr().err) == (rule == "NormScaledSGD")
 
     def test_a_stream(self, tmp_path: Path) -> None:
         name = "clrl_example.streams:TurningLine"

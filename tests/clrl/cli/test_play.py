@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,29 +22,32 @@ import clrl
 from clrl.cli.main import main
 from clrl.storage import record
 
+Here = Callable[[], AbstractContextManager[None]]
+
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, here: Here) -> Path:
     """A run of three tasks, each tested on two episodes at the end."""
     out = tmp_path_factory.mktemp("play")
-    clrl.run(
-        {"name": "offset-cartpole", "task_length": 300},
-        agent={
-            "name": "ppo",
-            "num_envs": 4,
-            "num_steps": 64,
-            "batch_size": 64,
-            "test_episodes": 2,
-        },
-        network={"name": "mlp", "widths": [8]},
-        optimizer="sgd",
-        steps=768,
-        log_every=256,
-        seeds=[4, 6],
-        out=out,
-        workers=1,
-        quiet=True,
-    )
+    with here():
+        clrl.run(
+            {"name": "offset-cartpole", "task_length": 300},
+            agent={
+                "name": "ppo",
+                "num_envs": 4,
+                "num_steps": 64,
+                "batch_size": 64,
+                "test_episodes": 2,
+            },
+            network={"name": "mlp", "widths": [8]},
+            optimizer="sgd",
+            steps=768,
+            log_every=256,
+            seeds=[4, 6],
+            out=out,
+            workers=1,
+            quiet=True,
+        )
     return out / "offset-cartpole" / "sgd" / "seed-6"
 
 
@@ -151,6 +156,7 @@ def test_mistakes(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    trained_here: None,
 ) -> None:
     clrl.run(steps=10, log_every=10, out=tmp_path / "stream", quiet=True)
     stream = tmp_path / "stream/permuted-digits/sgd/seed-0"

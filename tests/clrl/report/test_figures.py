@@ -74,6 +74,7 @@ def test_sensitivity_is_over_the_option(suite_folder: Path) -> None:
     axes = panel(suite_folder, "digits", "sweep-adam").draw().axes[0]
     assert axes.get_xscale() == "log" and axes.get_xlabel() == "lr"
     assert np.asarray(axes.lines[0].get_xdata()).tolist() == [0.001, 0.01, 0.1]
+    assert axes.get_ylabel() == "whole-run accuracy (%)"  # "online" is what a window had
     ring = axes.lines[-1]
     assert ring.get_xdata() == 0.01
 

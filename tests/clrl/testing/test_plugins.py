@@ -8,12 +8,14 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import clrl
+from clrl.cli.main import main
 from clrl.errors import UsageError
 from clrl.settings.config import resolve
 from clrl.settings.values import Place
@@ -147,24 +149,20 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in one.items() if not k.startswith("time/")} for one in lines]
 
 
-OFTEN = {"agent", "optimizer", "penalty"}
-"""Kinds that are tried every time; the others are among the proofs."""
-
-
-@pytest.mark.parametrize(
-    "name", [n if n in OFTEN else pytest.param(n, marks=pytest.mark.slow) for n in RUNS]
-)
+@pytest.mark.parametrize("name", [pytest.param("stream", marks=pytest.mark.slow), "world"])
 def test_runs_from_the_command_line_from_yaml_and_from_python_alike(
-    name: str, tmp_path: Path
+    name: str, tmp_path: Path, here: Callable[[], AbstractContextManager[None]]
 ) -> None:
+    """The first in processes of its own, which have to find the plug-in by themselves."""
     settings = RUNS[name]
     command("run", *words_of(settings), "--workers", "1", "--out", "typed")
     learners = {"mine": {key: settings[key] for key in METHODS if key in settings}}
     rest = {key: value for key, value in settings.items() if key not in learners["mine"]}
     # JSON is YAML.
     Path("mine.yaml").write_text(json.dumps({**rest, "seeds": "0", "learners": learners}))
-    command("suite", "./mine.yaml", "--workers", "1", "--out", "written")
-    clrl.run(**settings, seeds=0, out="called", workers=1, quiet=True)
+    with here():
+        assert main(["suite", "./mine.yaml", "--workers", "1", "--out", "written"]) == 0
+        clrl.run(**settings, seeds=0, out="called", workers=1, quiet=True)
     typed, written, called = (recorded(tmp_path / one) for one in ("typed", "written", "called"))
     assert typed == written == called
     assert ("online/penalty" in typed[-1]) == ("penalties" in settings)

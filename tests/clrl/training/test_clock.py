@@ -49,9 +49,9 @@ def config(agent: Mapping[str, Any], **raw: Any) -> RunConfig:
     return resolve(settings, Place("test"))
 
 
-@pytest.mark.parametrize("agent", [PPO, SB3], ids=["ppo", "sb3"])
+@pytest.mark.parametrize("agent", [PPO, {**SB3, "n_epochs": 1}], ids=["ppo", "sb3"])
 def test_tasks_end_and_runs_end_at_the_same_steps_for_every_seed(
-    agent: Mapping[str, Any], tmp_path: Path
+    agent: Mapping[str, Any], tmp_path: Path, trained_here: None
 ) -> None:
     """Rollouts of 256 steps divide neither the tasks nor the run, and seeds are not alike."""
     text = {
@@ -89,6 +89,23 @@ def test_tasks_end_and_runs_end_at_the_same_steps_for_every_seed(
     for method in study.methods:
         for run in method.runs:
             assert run.changes.tolist() == [1000, 2000] and len(run.tasks) == 3
+
+
+def test_schedules_go_by_the_clock() -> None:
+    """Of 600 steps in rollouts of 256 the last has 88; the rate is that of its first."""
+    loop: Any = training(config({**PPO, "anneal_lr": True}, steps=600), [0, 1])
+    rates, learn = [], loop.agent.population.learn
+
+    def noted(*batches: Any, **others: Any) -> Any:
+        found = learn(*batches, **others)
+        (chunk,) = loop.agent.population._chunks
+        rates.append(chunk.optimizer.base.param_groups[0]["lr"])
+        return found
+
+    loop.agent.population.learn = noted
+    loop.run({0: Lines(), 1: Lines()})
+    epochs = np.repeat([600, 600 - 256, 600 - 512], PPO["epochs"])
+    assert rates == pytest.approx(0.01 * epochs / 600)
 
 
 @pytest.mark.parametrize("agent", [PPO, SB3, DQN], ids=["ppo", "sb3:PPO", "sb3:DQN"])

@@ -5,9 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from clrl.cli.main import main
 from clrl.errors import UsageError
 from clrl.seeding import derived_seed
 from clrl.settings.config import RunConfig, resolve
@@ -283,25 +281,15 @@ def test_mistakes_are_one_line(raw: dict[str, Any], line: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_agent_of_ones_own(tmp_path: Path) -> None:
+def test_an_agent_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_here: None
+) -> None:
+    monkeypatch.syspath_prepend(str(PLUGINS))
     words = ["run", "--agent", "clrl_example.agents:Reinforce", "--agent.num-envs", "8"]
     words += ["--benchmark", "switching-cartpole", "--optimizer", "adam", "--optimizer.lr", "1e-2"]
     words += ["--network.widths", "16", "--steps", "4096", "--log-every", "2048", "--seeds", "0-1"]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-P",
-            "-c",
-            "import sys; from clrl.cli.main import main; sys.exit(main())",
-            *words,
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(PLUGINS)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    folders = sorted((tmp_path / "runs").rglob("seed-*"))
+    assert main([*words, "--workers", "1", "--out", str(tmp_path / "out")]) == 0
+    folders = sorted((tmp_path / "out").rglob("seed-*"))
     assert len(folders) == 2
     for folder in folders:
         assert json.loads((folder / "status.json").read_text())["state"] == "finished"

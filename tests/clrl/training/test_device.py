@@ -8,8 +8,6 @@ other device is called ``meta`` then.
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +28,7 @@ from clrl.agents.optim.noise import normal
 from clrl.agents.optim.rule import StackedOptimizer, UpdateRule
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
 from clrl.agents.options import MLPOptions
+from clrl.cli.main import main
 from clrl.errors import UsageError
 from clrl.launch.jobs import Job
 from clrl.launch.plan import remaining
@@ -295,11 +294,17 @@ class TestTraining:
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
     @pytest.mark.parametrize("words", [["run", "--out", "out"], ["bench", "ppo"]])
-    def test_no_gpu_is_one_line(self, words: list[str], tmp_path: Path) -> None:
-        command = [sys.executable, "-m", "clrl", *words, "--device", "cuda"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-        assert done.returncode == 2
-        (line,) = done.stderr.splitlines()
+    def test_no_gpu_is_one_line(
+        self,
+        words: list[str],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        trained_here: None,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert main([*words, "--device", "cuda"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("clrl: error: ")
         assert "--device cuda: expected a GPU, but torch " in line
         assert not list(tmp_path.iterdir())

@@ -344,7 +344,9 @@ def test_suites_name_the_two_lines_or_are_control(name: str) -> None:
     assert "TODO" not in str(made.texts)
 
 
-def test_a_suite_ends_with_table_and_picture(tmp_path: Path, capsys: Any) -> None:
+def test_a_suite_ends_with_table_and_picture(
+    tmp_path: Path, capsys: Any, trained_here: None
+) -> None:
     from clrl.cli.main import main
 
     text = (

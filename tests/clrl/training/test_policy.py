@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +40,12 @@ PPO: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(
+    tmp_path_factory: pytest.TempPathFactory, here: Callable[[], AbstractContextManager[None]]
+) -> Path:
     out = tmp_path_factory.mktemp("policy")
-    clrl.run(**PPO, seeds=[3, 5, 8], out=out, workers=1, quiet=True)
+    with here():
+        clrl.run(**PPO, seeds=[3, 5, 8], out=out, workers=1, quiet=True)
     return out / "offset-cartpole" / "adam"
 
 
@@ -100,7 +105,7 @@ def test_normalises_by_frozen_statistics(folder: Path) -> None:
     np.testing.assert_array_equal(policy.act(seen), outputs.argmax(-1).numpy())
 
 
-def test_continuous_actions_keep_to_their_bounds(tmp_path: Path) -> None:
+def test_continuous_actions_keep_to_their_bounds(tmp_path: Path, trained_here: None) -> None:
     given = PPO | {"benchmark": {"name": "gymnasium", "id": "Pendulum-v1"}}
     given["agent"] = {k: v for k, v in PPO["agent"].items() if k != "test_episodes"}
     clrl.run(**(given | {"steps": 256}), out=tmp_path, quiet=True)
@@ -111,7 +116,7 @@ def test_continuous_actions_keep_to_their_bounds(tmp_path: Path) -> None:
     assert np.abs(drawn).max() == 2.0  # Pendulum's bound
 
 
-def test_a_streams_run_gives_what_its_network_gives(tmp_path: Path) -> None:
+def test_a_streams_run_gives_what_its_network_gives(tmp_path: Path, trained_here: None) -> None:
     clrl.run(
         {"name": "permuted-digits", "task_length": 20},
         network={"name": "mlp", "widths": [4]},

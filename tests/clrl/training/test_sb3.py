@@ -251,7 +251,7 @@ def test_options_on_the_command_line() -> None:
 
 
 def test_from_the_command_line_to_the_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], trained_here: None
 ) -> None:
     out = tmp_path / "out"
     words = (

@@ -1,4 +1,4 @@
-"""Methods against forgetting where tasks are shorter than a rollout, a window, a batch."""
+"""Every method where tasks are shorter than a rollout, a window, a batch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ import torch
 
 from clrl.agents.consolidation.base import Consolidation, Learners, Method
 from clrl.agents.consolidation.table import CONSOLIDATION
+from clrl.agents.optim.optimizer_reset import AdamRel
+from clrl.agents.optim.surgery import Surgery
+from clrl.agents.optim.table import ADDONS
+from clrl.agents.optim.units import UnitReset
+from clrl.agents.penalties.table import PENALTIES
 from clrl.settings.config import RunConfig, resolve, to_dict
 from clrl.settings.values import Place
 from clrl.training.dispatch import training
@@ -72,6 +77,83 @@ def test_streams_with_tasks_of_one_batch(method: str) -> None:
     sink = Lines()
     assert training(resolve(raw, Place("test")), [3]).run({3: sink}) == {3: "finished"}
     assert sink.of("task/index") == [(6 * (i + 1), float(i)) for i in range(5)]
+
+
+def built_in(table: Any) -> list[str]:
+    return [entry.name for entry in table if entry.source == "built in"]
+
+
+def grouped() -> dict[str, list[dict[str, Any]]]:
+    """All add-ons, together with those of their kind; at changes of task where they can."""
+    found: dict[str, list[dict[str, Any]]] = {"units": [], "changes": [], "steps": []}
+    for name in built_in(ADDONS):
+        addon = ADDONS.find(name).load()
+        usual, when, every = (
+            addon.hears_changes(options) for options in ({}, {"when": "change"}, {"every": 0})
+        )
+        told = {"when": "change"} if when and not usual else {"every": 0} if every else {}
+        group = "changes" if told else "units" if issubclass(addon, UnitReset) else "steps"
+        found[group].append({"name": name, **told})
+    return found
+
+
+AROUND: dict[str, dict[str, Any]] = {
+    **{group: {"addons": addons} for group, addons in grouped().items()},
+    "penalties": {"penalties": built_in(PENALTIES)},
+    "reset_at_change": {"agent": {"reset_at_change": True}},
+}
+
+
+def test_at_changes_is_what_can_be() -> None:
+    assert {one["name"] for one in AROUND["changes"]["addons"]} >= {
+        "shrink-and-perturb", "head-reset", "full-reset", "dash", "fire", "optimizer-reset",
+        "adam-rel",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_ppo_with_every_method_and_tasks_shorter_than_a_rollout(name: str) -> None:
+    """Five tasks and a part of one in a rollout; the last rollout is shorter than a minibatch."""
+    raw = to_dict(ppo("l2", 12, 140, num_steps=16, epochs=1, test_episodes=0))
+    more = {**AROUND[name], "agent": {**raw["agent"], **AROUND[name].get("agent", {})}}
+    loop: Any = training(resolve({**raw, "consolidation": [], **more}, Place("test")), [3])
+    sink = Lines()
+    assert loop.run({3: sink}) == {3: "finished"}
+    ends = [*range(12, 140, 12), 140]
+    assert sink.of("task/index") == [(end, float(i)) for i, end in enumerate(ends)]
+    # Without an episode that ended, or a step to learn from, some things are not known.
+    unknown = ("task/return", "ppo/explained_variance")
+    found = [value for _, line in sink.lines for key, value in line.items() if key not in unknown]
+    assert np.isfinite(found).all() and bool(loop.agent.population.rows.isfinite().all())
+    for addon in loop.agent.population._chunks[0].optimizer.addons:
+        if isinstance(addon, Surgery):  # once before each of three updates; and at each rollout
+            times = 6 if isinstance(addon, AdamRel) else 3
+            assert addon.state_dict()["done"].tolist() == [times]
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_streams_with_every_method_and_tasks_of_one_batch(name: str) -> None:
+    more = dict(AROUND[name])
+    if "penalties" in more:
+        more["penalties"] = [one for one in more["penalties"] if one not in ("pfo", "c-chain")]
+    raw = {
+        "benchmark": {"name": "permuted-digits", "task_length": 6},
+        "network": {"name": "mlp", "widths": [8]},
+        "optimizer": {"name": "adam", "lr": 0.01},
+        "steps": 33,  # the last batch is of three
+        "log_every": 33,
+        **more,
+        "agent": {"name": "supervised", "batch_size": 3, **more.get("agent", {})},
+    }
+    sink = Lines()
+    loop: Any = training(resolve(raw, Place("test")), [3])
+    assert loop.run({3: sink}) == {3: "finished"}
+    assert sink.of("task/index") == [(6 * (i + 1), float(i)) for i in range(5)] + [(33, 5.0)]
+    found = [value for _, line in sink.lines for value in line.values()]
+    assert np.isfinite(found).all()
+    for addon in loop.agent.population._chunks[0].optimizer.addons:
+        if isinstance(addon, Surgery):
+            assert addon.state_dict()["done"].tolist() == [5]
 
 
 class Kept(Method):
@@ -200,6 +282,28 @@ def test_the_loss_and_the_whole_have_norms_of_their_own(bound: float) -> None:
     for name in names:
         assert none[name.format("")] == pytest.approx(none[name.format("total_")], rel=1e-5)
         assert much[name.format("total_")] != pytest.approx(much[name.format("")], rel=1e-2)
+
+
+def test_norms_of_streams_are_apart_too() -> None:
+    def found(strength: float) -> dict[str, float]:
+        raw = {
+            "benchmark": {"name": "permuted-digits", "task_length": 20},
+            "agent": {"name": "supervised", "diagnose_every": 10},
+            "network": {"name": "mlp", "widths": [8]},
+            "optimizer": {"name": "sgd", "lr": 1e-6},
+            "penalties": [{"name": "l2-init", "strength": strength, "resample": True}],
+            "steps": 40,
+            "log_every": 40,
+        }
+        sink = Lines()
+        training(resolve(raw, Place("test")), [1]).run({1: sink})
+        return {key: value for _, line in sink.lines for key, value in line.items()}
+
+    none, much = found(0.0), found(1e4)
+    for layer in ("", "/layer_1"):
+        own, whole = (f"plasticity/network/{kind}grad_norm{layer}" for kind in ("", "total_"))
+        assert none[own] == pytest.approx(none[whole], rel=1e-5)
+        assert much[whole] > 100 * much[own]
 
 
 def test_mas_holds_actor_critic_and_spread() -> None:
