@@ -24,7 +24,7 @@ from clrl.agents.chunk import Chunk, Companion, by_update
 from clrl.agents.compiled import Compiled, Snapshot, padded
 from clrl.agents.device import CPU
 from clrl.agents.even import Look, aligned
-from clrl.agents.networks import Network
+from clrl.agents.networks import Network, extend
 from clrl.agents.objective import Loss, Objective, Tap, network_buffers
 from clrl.agents.optim.members import Flat
 from clrl.agents.optim.rule import UpdateRule, mixes_members
@@ -39,7 +39,8 @@ class Population:
     """Learners of one kind, one a seed.
 
     Args:
-        networks: the members' networks, alike but for their parameters; copied.
+        networks: the members' networks, alike but for their parameters; copied. What methods add
+            to networks is added to them.
         loss: the objective of one learner.
         rule: how parameters are updated.
         generators: one a member, for whatever its network and the update rule draw.
@@ -88,15 +89,18 @@ class Population:
         self._halt = halt
         self._rates = 1.0
         self._max_grad_norm = max_grad_norm
+        self._rule = rule
+        self._generators = list(generators)
+        self._penalties = [make(self.network) for make in penalties]
+        for member, network in enumerate(networks):
+            self._extend(network, member)
         self._flat = Flat(self.network)
         self._objective = Objective(
             self.network,
             loss,
-            [make(self.network) for make in penalties],
+            self._penalties,
             self.network.hidden_layers if rule.needs_features else (),
         )
-        self._rule = rule
-        self._generators = list(generators)
         self._chunk_size = 1 if halt else chunk_size
         self.apart = mixes_members(rule)
         self.rows = torch.zeros(len(networks), self._flat.padded, device=device)
@@ -226,6 +230,7 @@ class Population:
                 continue
             row = self.rows[member].unsqueeze(0)
             network = draw(member)
+            self._extend(network, member)
             for name, view in self._flat.views(row).items():
                 view[0].copy_(network.get_parameter(name).detach())
             for name, value in self._begin(network).items():
@@ -375,6 +380,11 @@ class Population:
         with torch.no_grad(), Tap(self.network, self.network.hidden_layers) as tap, Call():
             forward(aligned(inputs.to(self.device)))
             return dict(tap.features)
+
+    def _extend(self, network: Network, member: int) -> None:
+        """Add to a network what methods add."""
+        added = [own for penalty in self._penalties if (own := penalty.extension()) is not None]
+        extend(network, added, self._generators[member].initial_seed())
 
     def _begin(self, network: Network) -> dict[str, Tensor]:
         return self._objective.begin(

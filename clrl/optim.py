@@ -37,6 +37,7 @@ from clrl.agents.optim.upgd import UPGD
 from clrl.agents.optim.weight_clipping import WeightClipping
 from clrl.agents.penalties.base import Penalty, Seen, Sight
 from clrl.agents.penalties.c_chain import CChain
+from clrl.agents.penalties.infer import InFeR
 from clrl.agents.penalties.l2_init import L2Init
 from clrl.agents.penalties.parseval import Parseval
 from clrl.agents.penalties.pfo import PFO
@@ -53,6 +54,7 @@ __all__ = [
     "ElementwiseAdam",
     "ElementwiseAdamW",
     "HareAndTortoise",
+    "InFeR",
     "L2Init",
     "Members",
     "Muon",

@@ -11,6 +11,7 @@ from clrl.agents.networks.activations import (
     Swish,
 )
 from clrl.agents.networks.base import HiddenLayer, Network
+from clrl.agents.networks.extension import Extension, extend, extensions
 from clrl.agents.networks.maps import Map, maps, norms
 from clrl.agents.networks.mlp import MLP
 from clrl.agents.networks.residual import BroNet, ResidualMLP
@@ -22,6 +23,7 @@ __all__ = [
     "MLP",
     "BroNet",
     "CReLU",
+    "Extension",
     "Fourier",
     "HiddenLayer",
     "Map",
@@ -32,6 +34,8 @@ __all__ = [
     "SimbaV2",
     "SmoothLeaky",
     "Swish",
+    "extend",
+    "extensions",
     "maps",
     "norms",
 ]

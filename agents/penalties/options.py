@@ -50,6 +50,15 @@ class PFOOptions:
 
 
 @dataclass(frozen=True)
+class InFeROptions:
+    """Options of `clrl.agents.penalties.infer.InFeR`, which describes them."""
+
+    strength: NonNegativeFloat = 0.1
+    heads: PositiveInt = 10
+    scale: float = 100.0
+
+
+@dataclass(frozen=True)
 class CChainOptions:
     """Options of `clrl.agents.penalties.c_chain.CChain`, which describes them."""
 

@@ -52,6 +52,7 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "parseval": ("parseval", {"strength": 1e-4}),
     "parseval, groups": ("parseval", {"strength": 1e-4, "group": 3}),
     "spectral": ("spectral", {"strength": 0.01}),
+    "infer": ("infer", {"strength": 0.03, "scale": 3.0}),
     "pfo": ("pfo", {"strength": 0.3}),
     "pfo, all layers": ("pfo", {"strength": 0.3, "layers": "all"}),
     "c-chain": ("c-chain", {"strength": 3.0}),
