@@ -91,16 +91,18 @@ class Population:
         self._max_grad_norm = max_grad_norm
         self._rule = rule
         self._generators = list(generators)
-        self._penalties = [make(self.network) for make in penalties]
-        for member, network in enumerate(networks):
-            self._extend(network, member)
-        self._flat = Flat(self.network)
+        seeds = [generator.initial_seed() for generator in generators]
+        for network, seed in zip(networks, seeds, strict=True):
+            extend(network, rule.extensions(network), seed)
         self._objective = Objective(
             self.network,
             loss,
-            self._penalties,
+            [make(self.network) for make in penalties],
             self.network.hidden_layers if rule.needs_features else (),
         )
+        for network, seed in zip(networks, seeds, strict=True):
+            extend(network, self._objective.extensions(), seed)
+        self._flat = Flat(self.network)
         self._chunk_size = 1 if halt else chunk_size
         self.apart = mixes_members(rule)
         self.rows = torch.zeros(len(networks), self._flat.padded, device=device)
@@ -230,7 +232,8 @@ class Population:
                 continue
             row = self.rows[member].unsqueeze(0)
             network = draw(member)
-            self._extend(network, member)
+            for added in (self._rule.extensions(network), self._objective.extensions()):
+                extend(network, added, seed(member))
             for name, view in self._flat.views(row).items():
                 view[0].copy_(network.get_parameter(name).detach())
             for name, value in self._begin(network).items():
@@ -380,11 +383,6 @@ class Population:
         with torch.no_grad(), Tap(self.network, self.network.hidden_layers) as tap, Call():
             forward(aligned(inputs.to(self.device)))
             return dict(tap.features)
-
-    def _extend(self, network: Network, member: int) -> None:
-        """Add to a network what methods add."""
-        added = [own for penalty in self._penalties if (own := penalty.extension()) is not None]
-        extend(network, added, self._generators[member].initial_seed())
 
     def _begin(self, network: Network) -> dict[str, Tensor]:
         return self._objective.begin(

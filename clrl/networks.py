@@ -16,6 +16,7 @@ from clrl.agents.networks import (
     SimbaV2,
     SmoothLeaky,
     Swish,
+    extend,
 )
 from clrl.agents.options import BroNetOptions, MLPOptions, ResidualMLPOptions, SimbaV2Options
 
@@ -39,4 +40,5 @@ __all__ = [
     "SimbaV2Options",
     "SmoothLeaky",
     "Swish",
+    "extend",
 ]

@@ -24,6 +24,7 @@ from clrl.agents.optim.muon import Muon
 from clrl.agents.optim.normalize_project import NormalizeAndProject
 from clrl.agents.optim.optimizer_reset import AdamRel, OptimizerReset
 from clrl.agents.optim.partial_resets import CalibratedPartialResets
+from clrl.agents.optim.plasticity_injection import PlasticityInjection
 from clrl.agents.optim.redo import ReDo
 from clrl.agents.optim.regrama import ReGraMa
 from clrl.agents.optim.resets import FullReset, HeadReset
@@ -61,6 +62,7 @@ __all__ = [
     "NormalizeAndProject",
     "Parseval",
     "Penalty",
+    "PlasticityInjection",
     "ReDo",
     "CalibratedPartialResets",
     "DASH",

@@ -223,6 +223,15 @@ class FullResetOptions:
 
 
 @dataclass(frozen=True)
+class PlasticityInjectionOptions:
+    """Options of `clrl.agents.optim.plasticity_injection.PlasticityInjection`."""
+
+    after: NonNegativeInt = 0
+    layers: PositiveInt = 2
+    part: Literal["all", "actor", "critic"] = "all"
+
+
+@dataclass(frozen=True)
 class DASHOptions:
     """Options of `clrl.agents.optim.dash.DASH`, which describes them."""
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clrl.agents.device import CPU
-from clrl.agents.networks import Network, extensions
+from clrl.agents.networks import Extension, Network, extensions
 from clrl.agents.optim.base import AddOn, Chain, projection
 from clrl.agents.optim.elementwise import ElementwiseAdam, ElementwiseAdamW
 from clrl.agents.optim.members import Flat, Index, Members, is_whole, start_state_anew, tell
@@ -52,6 +52,15 @@ class UpdateRule:
     def resets_units(self) -> bool:
         """Whether an add-on starts weights anew, and the base's state of them."""
         return any(getattr(addon, "resets_units", False) for addon, _ in self.addons)
+
+    def extensions(self, network: Network) -> list[Extension]:
+        """What add-ons add to a network, made anew."""
+        made = (
+            addon.extension(network, **options)
+            for addon, options in self.addons
+            if hasattr(addon, "extension")
+        )
+        return [own for own in made if own is not None]
 
 
 # torch's single-pass kernels for these: one sweep over memory a step instead of several.

@@ -120,6 +120,12 @@ ADDONS = Table(
             _OPTIONS + "FullResetOptions",
         ),
         Entry(
+            "plasticity-injection",
+            "hold the head still and train a new one beside it (Nikishin et al. 2023)",
+            "clrl.agents.optim.plasticity_injection:PlasticityInjection",
+            _OPTIONS + "PlasticityInjectionOptions",
+        ),
+        Entry(
             "dash",
             "shrink weights that do not point down the gradient (Shin et al. 2024)",
             "clrl.agents.optim.dash:DASH",

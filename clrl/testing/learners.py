@@ -103,15 +103,15 @@ class Plain:
         rule = problem.rule
         self.generator = seeded(salt + seed)
         self.network = problem.make(seed)
+        extend(self.network, rule.extensions(self.network), salt + seed)
         penalties = [make(self.network) for make in problem.penalties]
-        added = [own for one in penalties if (own := one.extension()) is not None]
-        extend(self.network, added, self.generator.initial_seed())
+        self._objective = Objective(self.network, regression_loss, penalties)
+        extend(self.network, self._objective.extensions(), salt + seed)
         own = list(self.network.parameters())
         self.optimizer = make_base(rule, own, [self.generator], self.network)
         if rule.addons:
             makers = [functools.partial(addon, **options) for addon, options in rule.addons]
             self.optimizer = compose(self.network, self.optimizer, makers, self.generator)
-        self._objective = Objective(self.network, regression_loss, penalties)
         self.kept = self._objective.begin(self.parameters(), dict(self.network.named_buffers()))
 
     def learn(self, x: Tensor, y: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from clrl.agents.optim.muon import Muon
 from clrl.agents.optim.normalize_project import NormalizeAndProject
 from clrl.agents.optim.optimizer_reset import AdamRel, OptimizerReset
 from clrl.agents.optim.partial_resets import CalibratedPartialResets
+from clrl.agents.optim.plasticity_injection import PlasticityInjection
 from clrl.agents.optim.redo import ReDo
 from clrl.agents.optim.regrama import ReGraMa
 from clrl.agents.optim.resets import FullReset, HeadReset
@@ -42,6 +43,10 @@ def adam(*addons: tuple[Any, dict[str, Any]], **options: Any) -> UpdateRule:
 def upgd(**options: Any) -> UpdateRule:
     settings = {"lr": 0.1, "sigma": 0.01, "beta_utility": 0.9, "weight_decay": 1e-3}
     return UpdateRule(UPGD, {**settings, **options})
+
+
+def upgd_with(*addons: tuple[Any, dict[str, Any]]) -> UpdateRule:
+    return UpdateRule(upgd().base, upgd().options, addons)
 
 
 def adaupgd(**options: Any) -> UpdateRule:
@@ -71,6 +76,7 @@ def surgery(addon: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
 SNR = (SelfNormalizedResets, {"rejection": 0.05, "every": 20, "longest": 3, "above": 0.9})
 GRAMA = (ReGraMa, {"threshold": 0.5, "every": 6, "updates": 2})
 CPR = (CalibratedPartialResets, {"rate": 0.2, "every": 5})
+INJECTION = (PlasticityInjection, {"after": 5})
 TRAC_ADDON = (TRAC, {"start": 0.02})  # from which steps are long enough to be seen
 
 RULES = {
@@ -128,6 +134,9 @@ RULES = {
     "head reset, two layers": sgd(surgery(HeadReset, layers=2, times=3)),
     "full reset": adam(surgery(FullReset)),
     "upgd full reset": UpdateRule(upgd().base, upgd().options, [surgery(FullReset)]),
+    "injection": sgd(INJECTION, lr=0.02, momentum=0.9, weight_decay=0.01),
+    "adam injection": adam(INJECTION),
+    "injection, one layer": upgd_with((PlasticityInjection, {"after": 5, "layers": 1})),
     "dash": sgd(surgery(DASH, times=3), lr=0.01, momentum=0.9),
     "adam fire": adam(surgery(FIRE)),
     "fire": sgd(surgery(FIRE)),
@@ -186,6 +195,7 @@ def test_keeps_the_contract_in_every_division(name: str) -> None:
         (GRAMA, {"threshold": -1.0}),
         (GRAMA, {"fraction": 0.0}),
         (CPR, {"rate": 0.0}),
+        (INJECTION, {"after": 10**9}),
         (surgery(DASH), {"shrink": 1.0}),
         (surgery(HeadReset), {"every": 0}),
         (surgery(FullReset), {"every": 0}),
