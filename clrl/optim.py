@@ -19,6 +19,7 @@ from clrl.agents.optim.dash import DASH
 from clrl.agents.optim.elementwise import ElementwiseAdam, ElementwiseAdamW
 from clrl.agents.optim.fire import FIRE
 from clrl.agents.optim.hare_tortoise import HareAndTortoise
+from clrl.agents.optim.kron import Kron
 from clrl.agents.optim.members import Members
 from clrl.agents.optim.muon import Muon
 from clrl.agents.optim.normalize_project import NormalizeAndProject
@@ -31,6 +32,7 @@ from clrl.agents.optim.resets import FullReset, HeadReset
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.self_normalized_resets import SelfNormalizedResets
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
+from clrl.agents.optim.soap import SOAP
 from clrl.agents.optim.surgery import Surgery
 from clrl.agents.optim.trac import TRAC
 from clrl.agents.optim.units import UnitReset, Units
@@ -47,6 +49,7 @@ from clrl.agents.penalties.wasserstein_init import WassersteinInit
 
 __all__ = [
     "PFO",
+    "SOAP",
     "UPGD",
     "AdaUPGD",
     "AddOn",
@@ -56,6 +59,7 @@ __all__ = [
     "ElementwiseAdamW",
     "HareAndTortoise",
     "InFeR",
+    "Kron",
     "L2Init",
     "Members",
     "Muon",

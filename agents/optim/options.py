@@ -283,3 +283,23 @@ class MuonOptions:
     weight_decay: NonNegativeFloat = 0.0
     others: NonNegativeFloat = 0.1
     betas: tuple[Decay, Decay] = (0.9, 0.95)
+
+
+@dataclass(frozen=True)
+class SOAPOptions:
+    """Options of `clrl.agents.optim.soap.SOAP`, which describes them."""
+
+    lr: NonNegativeFloat = 3e-3
+    betas: tuple[Decay, Decay] = (0.95, 0.95)
+    eps: NonNegativeFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.01
+    every: PositiveInt = 10
+
+
+@dataclass(frozen=True)
+class KronOptions:
+    """Options of `clrl.agents.optim.kron.Kron`, which describes them."""
+
+    lr: NonNegativeFloat = 1e-3
+    momentum: Decay = 0.9
+    weight_decay: NonNegativeFloat = 0.0

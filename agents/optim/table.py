@@ -46,6 +46,18 @@ OPTIMIZERS = Table(
             "clrl.agents.optim.muon:Muon",
             _OPTIONS + "MuonOptions",
         ),
+        Entry(
+            "soap",
+            "Adam in the eigenbases of gradients' correlations (Vyas et al. 2025)",
+            "clrl.agents.optim.soap:SOAP",
+            _OPTIONS + "SOAPOptions",
+        ),
+        Entry(
+            "kron",
+            "momentum preconditioned by learned Kronecker products (PSGD, Li 2018)",
+            "clrl.agents.optim.kron:Kron",
+            _OPTIONS + "KronOptions",
+        ),
     ],
     group="clrl.optimizers",
 )
