@@ -23,6 +23,7 @@ from clrl.agents.optim.kron import Kron
 from clrl.agents.optim.members import Members
 from clrl.agents.optim.muon import Muon
 from clrl.agents.optim.normalize_project import NormalizeAndProject
+from clrl.agents.optim.obgd import ObGD
 from clrl.agents.optim.optimizer_reset import AdamRel, OptimizerReset
 from clrl.agents.optim.partial_resets import CalibratedPartialResets
 from clrl.agents.optim.plasticity_injection import PlasticityInjection
@@ -64,6 +65,7 @@ __all__ = [
     "Members",
     "Muon",
     "NormalizeAndProject",
+    "ObGD",
     "Parseval",
     "Penalty",
     "PlasticityInjection",

@@ -303,3 +303,12 @@ class KronOptions:
     lr: NonNegativeFloat = 1e-3
     momentum: Decay = 0.9
     weight_decay: NonNegativeFloat = 0.0
+
+
+@dataclass(frozen=True)
+class ObGDOptions:
+    """Options of `clrl.agents.optim.obgd.ObGD`, which describes them."""
+
+    lr: NonNegativeFloat = 1.0
+    kappa: NonNegativeFloat = 2.0
+    trace: Decay = 0.8

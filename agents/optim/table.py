@@ -58,6 +58,12 @@ OPTIMIZERS = Table(
             "clrl.agents.optim.kron:Kron",
             _OPTIONS + "KronOptions",
         ),
+        Entry(
+            "obgd",
+            "steps bounded so as not to overshoot, for streams (Elsayed et al. 2024)",
+            "clrl.agents.optim.obgd:ObGD",
+            _OPTIONS + "ObGDOptions",
+        ),
     ],
     group="clrl.optimizers",
 )

@@ -16,6 +16,7 @@ from clrl.agents.optim.hare_tortoise import HareAndTortoise
 from clrl.agents.optim.kron import Kron
 from clrl.agents.optim.muon import Muon
 from clrl.agents.optim.normalize_project import NormalizeAndProject
+from clrl.agents.optim.obgd import ObGD
 from clrl.agents.optim.optimizer_reset import AdamRel, OptimizerReset
 from clrl.agents.optim.partial_resets import CalibratedPartialResets
 from clrl.agents.optim.plasticity_injection import PlasticityInjection
@@ -102,6 +103,9 @@ RULES = {
     "adaupgd, raw": adaupgd(utility_max="raw"),
     "adaupgd, no noise": adaupgd(sigma=0.0, betas=(0.99, 0.99)),
     "muon": UpdateRule(Muon, {"lr": 0.02, "others": 0.5}),
+    "obgd": UpdateRule(ObGD, {"trace": 0.8}),
+    "obgd, no trace, s&p": UpdateRule(ObGD, {"lr": 0.1, "trace": 0.0}, [sp(noise_scale=1e-3)]),
+    "obgd cbp": UpdateRule(ObGD, {"lr": 0.05}, [cbp()]),
     # With draws, after which one learner of the engine is not compared with the plain module: of
     # gradients without full rank some eigenvectors are any, and what rounds otherwise has others.
     "soap, s&p": UpdateRule(SOAP, {"lr": 0.01}, [sp(noise_scale=1e-3)]),
