@@ -239,6 +239,8 @@ def compose(
     made: list[AddOn] = []
     members = Members.of_module(network, base, generator, made)
     made += [make(members) for make in addons]
+    if any(addon.resets_units for addon in made) and hasattr(base, "count_by_element"):
+        base.count_by_element()
     features: dict[str, Tensor] = {}
     if any(addon.needs_features for addon in made):
         for layer in network.hidden_layers:

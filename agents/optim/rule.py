@@ -90,7 +90,8 @@ def make_base(
     add, where params are all of the network's, in order.
 
     torch's Adam and AdamW count their steps once a tensor. Under an add-on that starts weights
-    anew they are those of `clrl.agents.optim.elementwise`, which count by element.
+    anew they are those of `clrl.agents.optim.elementwise`, which count by element; a base with a
+    method ``count_by_element`` is told to.
     """
     options = dict(rule.options)
     if rule.resets_units and rule.base in _BY_ELEMENT and options.keys() <= _ITS_OPTIONS:
@@ -109,7 +110,10 @@ def make_base(
             for name, own in pairs
             if name.rpartition(".")[0] in network.heads or name.partition(".")[0] in added
         ]
-    return rule.base(params, **options)
+    made = rule.base(params, **options)
+    if rule.resets_units and hasattr(made, "count_by_element"):
+        made.count_by_element()
+    return made
 
 
 def _takes_generator(rule: UpdateRule) -> bool:
