@@ -31,6 +31,7 @@ class ParsevalOptions:
     strength: NonNegativeFloat = 1e-3
     scale: NonNegativeFloat = 2.0
     group: NonNegativeInt = 0
+    diagonal: bool = False
 
 
 @dataclass(frozen=True)
