@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,8 @@ def extend(network: Network, added: Iterable[Extension], seed: int) -> None:
         if hasattr(network, own.name):
             raise UsageError(f"network: has {own.name} already; expected one such method")
         if not isinstance(network, _Extended):
-            network.__class__ = _extended(type(network))
+            kind: Any = type(network)
+            network.__class__ = _extended(kind)
         network.add_module(own.name, own)
         own.attach(network)
         generator = torch.Generator().manual_seed(derived_seed(seed, f"network/{own.name}"))
@@ -84,5 +86,5 @@ class _Extended(Network):
 
 
 @functools.cache
-def _extended(kind: type[Network]) -> type[Network]:
+def _extended(kind: Any) -> type[Network]:
     return type(kind.__name__, (_Extended, kind), {"__module__": kind.__module__})

@@ -104,7 +104,8 @@ class AdaUPGD(UtilityGated):
             root = square.div(second).sqrt_().add_(row.group["eps"]).mul_(first)
             correction = 1.0
         else:
-            root, correction = square.sqrt().div_(second**0.5).add_(row.group["eps"]), first
+            root = square.sqrt().div_(float(second) ** 0.5).add_(row.group["eps"])
+            correction = float(first)
         if gate is not None and row.group["gate"] == "update":
             noise.addcdiv_(mean, root, value=1 / correction)
             weight.addcmul_(noise, gate, value=row.rate)

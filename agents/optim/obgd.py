@@ -77,8 +77,9 @@ class ObGD(torch.optim.Optimizer):
                     if not state:
                         state["trace"] = torch.zeros_like(parameter)
                     state["trace"].mul_(group["trace"]).add_(parameter.grad)
-                    rows = (one.view(group.get("members", 1), -1) for one in self._both(parameter))
-                    traces.append((group, *rows))
+                    members = group.get("members", 1)
+                    weight, trace = parameter.detach(), state["trace"]
+                    traces.append((group, weight.view(members, -1), trace.view(members, -1)))
         if not traces:
             return loss
         lengths = [trace.abs().sum(dim=1, keepdim=True) for _, _, trace in traces]
@@ -87,9 +88,6 @@ class ObGD(torch.optim.Optimizer):
             bound = group["lr"] * group["kappa"] * max(abs(error), 1.0) * length
             weight.sub_(trace * (group["lr"] * error / bound.clamp(min=1.0)))
         return loss
-
-    def _both(self, parameter: Tensor) -> tuple[Tensor, Tensor]:
-        return parameter.detach(), self.state[parameter]["trace"]
 
     def forget(self) -> None:
         """Begin with new traces, as where an episode ends."""

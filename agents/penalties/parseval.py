@@ -100,7 +100,8 @@ class Diagonals(Extension):
         weight: Any = module.weight
         places = (1,) * (weight.ndim - 2)  # of a convolution
         scale, shift = (own[i].view(-1, *places) for own in (self.scales, self.shifts))
-        return output * scale + shift
+        scaled: Tensor = output * scale + shift
+        return scaled
 
     def fresh(self, name: str, generator: torch.Generator) -> Tensor:
         """Scales of 1, shifts of 0."""
