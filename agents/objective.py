@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from clrl.agents.calling import calling, drawn, evaluation
-from clrl.agents.networks import HiddenLayer, Network
+from clrl.agents.networks import Extension, HiddenLayer, Network
 from clrl.agents.penalties.base import Penalty, Seen, Sight
 from clrl.errors import UsageError
 
@@ -99,6 +99,11 @@ class Objective:
         self.needs_others = any(penalty.needs_others for penalty in penalties)
         self._penalties = penalties
         self._tapped = tapped
+
+    def extensions(self) -> list[Extension]:
+        """What penalties add to a network, made anew."""
+        made = (penalty.extension() for penalty in self._penalties)
+        return [own for own in made if own is not None]
 
     def begin(
         self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]

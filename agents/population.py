@@ -27,7 +27,7 @@ from clrl.agents.engine.build import library
 from clrl.agents.engine.plan import EngineName, LossPlan
 from clrl.agents.engine.work import find_engine
 from clrl.agents.even import Look, aligned
-from clrl.agents.networks import Network
+from clrl.agents.networks import Network, extend
 from clrl.agents.objective import Loss, Objective, Tap, network_buffers
 from clrl.agents.optim.members import Flat
 from clrl.agents.optim.rule import UpdateRule, mixes_members
@@ -43,7 +43,8 @@ class Population:
     """Learners of one kind, one a seed.
 
     Args:
-        networks: the members' networks, alike but for their parameters; copied.
+        networks: the members' networks, alike but for their parameters; copied. What methods add
+            to networks is added to them.
         loss: the objective of one learner.
         rule: how parameters are updated.
         generators: one a member, for whatever its network and the update rule draw.
@@ -97,15 +98,20 @@ class Population:
         self._halt = halt
         self._rates = 1.0
         self._max_grad_norm = max_grad_norm
-        self._flat = Flat(self.network)
+        self._rule = rule
+        self._generators = list(generators)
+        seeds = [generator.initial_seed() for generator in generators]
+        for network, seed in zip(networks, seeds, strict=True):
+            extend(network, rule.extensions(network), seed)
         self._objective = Objective(
             self.network,
             loss,
             [make(self.network) for make in penalties],
             self.network.hidden_layers if rule.needs_features else (),
         )
-        self._rule = rule
-        self._generators = list(generators)
+        for network, seed in zip(networks, seeds, strict=True):
+            extend(network, self._objective.extensions(), seed)
+        self._flat = Flat(self.network)
         self._chunk_size = 1 if halt else chunk_size
         self.apart = mixes_members(rule)
         self.engine, self._no_engine = (
@@ -248,6 +254,8 @@ class Population:
                 continue
             row = self.rows[member].unsqueeze(0)
             network = draw(member)
+            for added in (self._rule.extensions(network), self._objective.extensions()):
+                extend(network, added, seed(member))
             for name, view in self._flat.views(row).items():
                 view[0].copy_(network.get_parameter(name).detach())
             for name, value in self._begin(network).items():

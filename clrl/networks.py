@@ -6,6 +6,7 @@ from clrl.agents.networks import (
     MLP,
     BroNet,
     CReLU,
+    Extension,
     Fourier,
     HiddenLayer,
     Network,
@@ -15,6 +16,7 @@ from clrl.agents.networks import (
     SimbaV2,
     SmoothLeaky,
     Swish,
+    extend,
 )
 from clrl.agents.options import BroNetOptions, MLPOptions, ResidualMLPOptions, SimbaV2Options
 
@@ -25,6 +27,7 @@ __all__ = [
     "BroNet",
     "BroNetOptions",
     "CReLU",
+    "Extension",
     "Fourier",
     "HiddenLayer",
     "MLPOptions",
@@ -37,4 +40,5 @@ __all__ = [
     "SimbaV2Options",
     "SmoothLeaky",
     "Swish",
+    "extend",
 ]

@@ -19,17 +19,21 @@ from clrl.agents.optim.dash import DASH
 from clrl.agents.optim.elementwise import ElementwiseAdam, ElementwiseAdamW
 from clrl.agents.optim.fire import FIRE
 from clrl.agents.optim.hare_tortoise import HareAndTortoise
+from clrl.agents.optim.kron import Kron
 from clrl.agents.optim.members import Members
 from clrl.agents.optim.muon import Muon
 from clrl.agents.optim.normalize_project import NormalizeAndProject
+from clrl.agents.optim.obgd import ObGD
 from clrl.agents.optim.optimizer_reset import AdamRel, OptimizerReset
 from clrl.agents.optim.partial_resets import CalibratedPartialResets
+from clrl.agents.optim.plasticity_injection import PlasticityInjection
 from clrl.agents.optim.redo import ReDo
 from clrl.agents.optim.regrama import ReGraMa
 from clrl.agents.optim.resets import FullReset, HeadReset
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.self_normalized_resets import SelfNormalizedResets
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
+from clrl.agents.optim.soap import SOAP
 from clrl.agents.optim.surgery import Surgery
 from clrl.agents.optim.trac import TRAC
 from clrl.agents.optim.units import UnitReset, Units
@@ -37,6 +41,7 @@ from clrl.agents.optim.upgd import UPGD
 from clrl.agents.optim.weight_clipping import WeightClipping
 from clrl.agents.penalties.base import Penalty, Seen, Sight
 from clrl.agents.penalties.c_chain import CChain
+from clrl.agents.penalties.infer import InFeR
 from clrl.agents.penalties.l2_init import L2Init
 from clrl.agents.penalties.parseval import Parseval
 from clrl.agents.penalties.pfo import PFO
@@ -45,6 +50,7 @@ from clrl.agents.penalties.wasserstein_init import WassersteinInit
 
 __all__ = [
     "PFO",
+    "SOAP",
     "UPGD",
     "AdaUPGD",
     "AddOn",
@@ -53,12 +59,16 @@ __all__ = [
     "ElementwiseAdam",
     "ElementwiseAdamW",
     "HareAndTortoise",
+    "InFeR",
+    "Kron",
     "L2Init",
     "Members",
     "Muon",
     "NormalizeAndProject",
+    "ObGD",
     "Parseval",
     "Penalty",
+    "PlasticityInjection",
     "ReDo",
     "CalibratedPartialResets",
     "DASH",

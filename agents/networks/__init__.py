@@ -11,6 +11,7 @@ from clrl.agents.networks.activations import (
     Swish,
 )
 from clrl.agents.networks.base import Dense, HiddenLayer, Network
+from clrl.agents.networks.extension import Extension, extend, extensions
 from clrl.agents.networks.maps import Map, maps, norms
 from clrl.agents.networks.mlp import MLP
 from clrl.agents.networks.residual import BroNet, ResidualMLP
@@ -23,6 +24,7 @@ __all__ = [
     "BroNet",
     "CReLU",
     "Dense",
+    "Extension",
     "Fourier",
     "HiddenLayer",
     "Map",
@@ -33,6 +35,8 @@ __all__ = [
     "SimbaV2",
     "SmoothLeaky",
     "Swish",
+    "extend",
+    "extensions",
     "maps",
     "norms",
 ]

@@ -1,7 +1,7 @@
 """Which of a network's parameters belong to a linear map, a normalisation or a head.
 
 Read from its modules, so that nothing is guessed from names or from the order of parameters: a
-policy's spread, which is no module's weight, is in none of them.
+policy's spread, which is no module's weight, is in none of them; nor is what a method adds.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from clrl.agents.networks.base import Network
+from clrl.agents.networks.extension import extensions
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,10 @@ def norms(network: Network) -> tuple[str, ...]:
 
 
 def _weighted(network: Network) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
+    added = extensions(network)
     for path, module in network.named_modules():
         weight = _own(module, "weight")
-        if path and weight is not None:
+        if path and weight is not None and path.partition(".")[0] not in added:
             yield path, module, weight
 
 

@@ -99,8 +99,13 @@ class AdaUPGD(UtilityGated):
         mean, square = row.averages["exp_avg"][members], row.averages["exp_avg_sq"][members]
         mean.lerp_(gradient, 1 - beta_1)
         square.mul_(beta_2).addcmul_(gradient, gradient, value=1 - beta_2)
-        correction = 1 - beta_1**row.step
-        root = square.sqrt().div_((1 - beta_2**row.step) ** 0.5).add_(row.group["eps"])
+        _, first, second = row.corrections(members)
+        if isinstance(first, Tensor) and isinstance(second, Tensor):
+            root = square.div(second).sqrt_().add_(row.group["eps"]).mul_(first)
+            correction = 1.0
+        else:
+            root = square.sqrt().div_(float(second) ** 0.5).add_(row.group["eps"])
+            correction = float(first)
         if gate is not None and row.group["gate"] == "update":
             noise.addcdiv_(mean, root, value=1 / correction)
             weight.addcmul_(noise, gate, value=row.rate)

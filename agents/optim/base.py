@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clrl.agents.networks import HiddenLayer, Network
+from clrl.agents.networks import Extension, HiddenLayer, Network
 from clrl.agents.optim.members import Index, Members
 
 
@@ -28,11 +28,13 @@ class AddOn:
             too.
         resets_units: whether it starts weights anew, and the base's state of them; Adam then
             counts its steps by element.
+        holds_still: whether some parameters are not trained under it, by intention.
     """
 
     needs_features = False
     needs_changes = False
     resets_units = False
+    holds_still = False
 
     def __init__(self, members: Members) -> None:
         self.members = members
@@ -41,6 +43,11 @@ class AddOn:
     def hears_changes(cls, options: Mapping[str, Any]) -> bool:
         """Whether one with these options is to be told that the task changed."""
         return cls.needs_changes
+
+    @classmethod
+    def extension(cls, network: Network, **options: Any) -> Extension | None:
+        """What one with these options adds to a network; made anew for each."""
+        return None
 
     def before_step(self, features: Mapping[str, Tensor]) -> None:
         """Act before one step of the base optimizer; it may change gradients.
@@ -240,6 +247,8 @@ def compose(
     made: list[AddOn] = []
     members = Members.of_module(network, base, generator, made, targets)
     made += [make(members) for make in addons]
+    if any(addon.resets_units for addon in made) and hasattr(base, "count_by_element"):
+        base.count_by_element()
     features: dict[str, Tensor] = {}
     if any(addon.needs_features for addon in made):
         for layer in network.hidden_layers:

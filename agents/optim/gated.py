@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clrl.agents.optim.ages import ByElement, blocks_of
 from clrl.agents.optim.noise import normal
 
 # Elements updated together: few enough that the temporaries stay in the cache, enough that
@@ -15,7 +16,7 @@ from clrl.agents.optim.noise import normal
 _BLOCK = 2**16
 
 
-class UtilityGated(torch.optim.Optimizer):
+class UtilityGated(ByElement):
     """An optimizer whose steps are the smaller, the more useful a weight is.
 
     A subclass says in `move` what it makes of gradient, noise and gate. With g the
@@ -24,7 +25,8 @@ class UtilityGated(torch.optim.Optimizer):
         u <- beta_utility * u + (1 - beta_utility) * (-g * w)
         s  = sigmoid(u_hat / u_max),  u_hat = u / (1 - beta_utility^t)
 
-    with u_max the largest utility of one learner, and its gate is 1 - s.
+    with u_max the largest utility of one learner, and its gate is 1 - s. Under an add-on that
+    starts weights anew, t is counted for each element, as `count_by_element` says.
 
     Args:
         params: parameters or parameter groups; see the subclasses.
@@ -42,6 +44,7 @@ class UtilityGated(torch.optim.Optimizer):
 
     stacks_members = True
     averages: tuple[str, ...] = ("utility",)
+    _by_element = False
 
     def __init__(
         self,
@@ -59,6 +62,18 @@ class UtilityGated(torch.optim.Optimizer):
             if group.get("members", 1) != len(self._generators):
                 raise ValueError(f"{type(self).__name__} needs one generator a member")
 
+    def count_by_element(self) -> None:
+        """Let elements that are started anew count their steps from then on.
+
+        It takes one more number an element. A learner none of whose elements was started anew is
+        the same to the bit.
+        """
+        self._by_element = True
+
+    def decays(self, group: dict[str, Any]) -> tuple[float, ...]:
+        """Of the utility, and of the subclass's averages."""
+        return (group["beta_utility"], *group.get("betas", ()))
+
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """One update of every parameter that has a gradient."""
@@ -75,8 +90,9 @@ class UtilityGated(torch.optim.Optimizer):
         if not rows:
             return loss
         size = max(1, _BLOCK // max(1, sum(row.weight[0].numel() for row in rows)))
-        for first in range(0, len(self._generators), size):
-            members = slice(first, first + size)
+        aged = set().union(*(row.ages.members for row in rows if row.ages is not None))
+        others = [i for i in range(len(self._generators)) if i not in aged]
+        for members in (*blocks_of(others, size), *blocks_of(sorted(aged), 1)):
             tops = [row.track_utility(members) for row in rows if row.gated]
             top = torch.stack(tops).amax(dim=0) if tops else None
             for row in rows:
@@ -128,6 +144,7 @@ class Rows:
         gated: whether there is a gate.
         rate: what the gated move is multiplied by, below 0.
         step: steps including this one.
+        ages: of elements that were started anew, if any were.
         weight: [members, elements], as are `gradient` and each of `averages`.
     """
 
@@ -137,7 +154,8 @@ class Rows:
         state = optimizer.state[parameter]
         if not state:
             state["step"] = 0
-            for name in optimizer.averages:
+            kept = (*optimizer.averages, "since") if optimizer._by_element else optimizer.averages
+            for name in kept:
                 state[name] = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
         state["step"] += 1
         self.group = group
@@ -150,7 +168,20 @@ class Rows:
             name: state[name].view(members, -1) for name in optimizer.averages
         }
         self._width: int = group.get("width", parameter.numel())
-        self._correction: float = 1 - group["beta_utility"] ** self.step
+        self._decays = optimizer.decays(group)
+        self.ages = optimizer.ages_of(group, parameter) if "since" in state else None
+        if self.ages is not None:
+            self.ages.turn_to(self.step)
+
+    def corrections(self, members: slice) -> Sequence[float] | Sequence[Tensor]:
+        """1 - beta^age for each of the optimizer's decay rates.
+
+        Numbers; or, of a member with elements that were started anew, which is to be alone,
+        tensors [1, elements], to be used before the next call.
+        """
+        if self.ages is None or members.start not in self.ages.members:
+            return [1 - beta**self.step for beta in self._decays]
+        return self.ages.corrections(members)
 
     def track_utility(self, members: slice) -> Tensor:
         """Update the running averages; return each member's u_max here, [members, 1]."""
@@ -158,12 +189,16 @@ class Rows:
         utility = self.averages["utility"][members]
         utility.mul_(beta)
         utility.addcmul_(self.gradient[members], self.weight[members], value=beta - 1)
+        correction = self.corrections(members)[0]
+        if self.group["utility_max"] == "corrected" and isinstance(correction, Tensor):
+            utility = utility / correction
+            correction = 1.0
         top = utility[:, : self._width].amax(dim=1, keepdim=True)
-        return top / self._correction if self.group["utility_max"] == "corrected" else top
+        return top / correction if self.group["utility_max"] == "corrected" else top
 
     def gate(self, members: slice, top: Tensor) -> Tensor:
         """1 - s of these members, whose u_max is given, [members, 1]."""
         # 1 - sigmoid(u_hat / u_max) = sigmoid(-u_hat / u_max), u_hat being u / correction.
-        divisor = -self._correction * top
+        divisor = -self.corrections(members)[0] * top
         divisor = torch.where(divisor == 0, torch.inf, divisor)
         return (self.averages["utility"][members] / divisor).sigmoid_()

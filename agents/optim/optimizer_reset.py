@@ -19,8 +19,7 @@ class OptimizerReset(Surgery):
     Asadi, Fakoor & Sabach, "Resetting the optimizer in deep RL: an empirical study" (NeurIPS 2023):
     moments and step count go back to 0 whenever the objective is another, there at each new target
     network. Here it is at changes of task, or every so many updates. Over ``adam`` and ``adamw`` it
-    is Adam-MR of Ellis et al. 2024. What ``upgd`` and ``adaupgd`` average goes to 0 and their
-    count of steps goes on.
+    is Adam-MR of Ellis et al. 2024.
 
     Nothing of the kind happens without it: in some published comparisons every condition, the
     baseline among them, makes its optimizer anew at each change.

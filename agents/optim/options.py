@@ -223,6 +223,15 @@ class FullResetOptions:
 
 
 @dataclass(frozen=True)
+class PlasticityInjectionOptions:
+    """Options of `clrl.agents.optim.plasticity_injection.PlasticityInjection`."""
+
+    after: NonNegativeInt = 0
+    layers: PositiveInt = 2
+    part: Literal["all", "actor", "critic"] = "all"
+
+
+@dataclass(frozen=True)
 class DASHOptions:
     """Options of `clrl.agents.optim.dash.DASH`, which describes them."""
 
@@ -274,3 +283,32 @@ class MuonOptions:
     weight_decay: NonNegativeFloat = 0.0
     others: NonNegativeFloat = 0.1
     betas: tuple[Decay, Decay] = (0.9, 0.95)
+
+
+@dataclass(frozen=True)
+class SOAPOptions:
+    """Options of `clrl.agents.optim.soap.SOAP`, which describes them."""
+
+    lr: NonNegativeFloat = 3e-3
+    betas: tuple[Decay, Decay] = (0.95, 0.95)
+    eps: NonNegativeFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.01
+    every: PositiveInt = 10
+
+
+@dataclass(frozen=True)
+class KronOptions:
+    """Options of `clrl.agents.optim.kron.Kron`, which describes them."""
+
+    lr: NonNegativeFloat = 1e-3
+    momentum: Decay = 0.9
+    weight_decay: NonNegativeFloat = 0.0
+
+
+@dataclass(frozen=True)
+class ObGDOptions:
+    """Options of `clrl.agents.optim.obgd.ObGD`, which describes them."""
+
+    lr: NonNegativeFloat = 1.0
+    kappa: NonNegativeFloat = 2.0
+    trace: Decay = 0.8

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clrl.agents.device import CPU
-from clrl.agents.networks import Network
+from clrl.agents.networks import Extension, Network, extensions
 from clrl.agents.optim.base import AddOn, Chain, projection
 from clrl.agents.optim.elementwise import ElementwiseAdam, ElementwiseAdamW
 from clrl.agents.optim.members import Flat, Index, Members, is_whole, start_state_anew, tell
@@ -53,6 +53,15 @@ class UpdateRule:
         """Whether an add-on starts weights anew, and the base's state of them."""
         return any(getattr(addon, "resets_units", False) for addon, _ in self.addons)
 
+    def extensions(self, network: Network) -> list[Extension]:
+        """What add-ons add to a network, made anew."""
+        made = (
+            addon.extension(network, **options)
+            for addon, options in self.addons
+            if hasattr(addon, "extension")
+        )
+        return [own for own in made if own is not None]
+
 
 # torch's single-pass kernels for these: one sweep over memory a step instead of several.
 _FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
@@ -77,11 +86,12 @@ def make_base(
     each, and reads ``members`` and ``width`` of its parameter groups; what its ``state_dict`` has
     besides torch's entries is lists with an entry a member. Another base whose
     constructor has a parameter ``generator`` is given its only member's. One whose constructor has
-    a parameter ``heads`` is given the parameters of the network's last maps, where params are
-    all of the network's, in order.
+    a parameter ``heads`` is given the parameters of the network's last maps and those that methods
+    add, where params are all of the network's, in order.
 
     torch's Adam and AdamW count their steps once a tensor. Under an add-on that starts weights
-    anew they are those of `clrl.agents.optim.elementwise`, which count by element.
+    anew they are those of `clrl.agents.optim.elementwise`, which count by element; a base with a
+    method ``count_by_element`` is told to.
     """
     options = dict(rule.options)
     if rule.resets_units and rule.base in _BY_ELEMENT and options.keys() <= _ITS_OPTIONS:
@@ -93,10 +103,17 @@ def make_base(
     elif _takes_generator(rule):
         (options["generator"],) = generators
     if network is not None and "heads" in inspect.signature(rule.base).parameters:
-        names = [name.rpartition(".")[0] for name, _ in network.named_parameters()]
-        pairs = zip(names, params, strict=True)
-        options["heads"] = [own for module, own in pairs if module in network.heads]
-    return rule.base(params, **options)
+        names = [name for name, _ in network.named_parameters()]
+        added, pairs = extensions(network), zip(names, params, strict=True)
+        options["heads"] = [
+            own
+            for name, own in pairs
+            if name.rpartition(".")[0] in network.heads or name.partition(".")[0] in added
+        ]
+    made = rule.base(params, **options)
+    if rule.resets_units and hasattr(made, "count_by_element"):
+        made.count_by_element()
+    return made
 
 
 def _takes_generator(rule: UpdateRule) -> bool:

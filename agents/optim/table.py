@@ -46,6 +46,24 @@ OPTIMIZERS = Table(
             "clrl.agents.optim.muon:Muon",
             _OPTIONS + "MuonOptions",
         ),
+        Entry(
+            "soap",
+            "Adam in the eigenbases of gradients' correlations (Vyas et al. 2025)",
+            "clrl.agents.optim.soap:SOAP",
+            _OPTIONS + "SOAPOptions",
+        ),
+        Entry(
+            "kron",
+            "momentum preconditioned by learned Kronecker products (PSGD, Li 2018)",
+            "clrl.agents.optim.kron:Kron",
+            _OPTIONS + "KronOptions",
+        ),
+        Entry(
+            "obgd",
+            "steps bounded so as not to overshoot, for streams (Elsayed et al. 2024)",
+            "clrl.agents.optim.obgd:ObGD",
+            _OPTIONS + "ObGDOptions",
+        ),
     ],
     group="clrl.optimizers",
 )
@@ -118,6 +136,12 @@ ADDONS = Table(
             "re-initialise the whole network now and then (Nikishin et al. 2022)",
             "clrl.agents.optim.resets:FullReset",
             _OPTIONS + "FullResetOptions",
+        ),
+        Entry(
+            "plasticity-injection",
+            "hold the head still and train a new one beside it (Nikishin et al. 2023)",
+            "clrl.agents.optim.plasticity_injection:PlasticityInjection",
+            _OPTIONS + "PlasticityInjectionOptions",
         ),
         Entry(
             "dash",

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from clrl.agents.calling import Forward
-from clrl.agents.networks import Network
+from clrl.agents.networks import Extension, Network
 
 Memory = dict[str, Tensor]
 """What a penalty remembers of one learner from update to update."""
@@ -90,6 +90,10 @@ class Penalty:
 
     def __init__(self, network: Network) -> None:
         self.network = network
+
+    def extension(self) -> Extension | None:
+        """What it adds to a network: modules that are trained too; made anew for each."""
+        return None
 
     def begin(self, parameters: Mapping[str, Tensor]) -> Memory:
         """What is remembered of a learner that begins with these parameters.

@@ -31,6 +31,7 @@ class ParsevalOptions:
     strength: NonNegativeFloat = 1e-3
     scale: NonNegativeFloat = 2.0
     group: NonNegativeInt = 0
+    diagonal: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,15 @@ class PFOOptions:
 
     strength: NonNegativeFloat = 1.0
     layers: Literal["last", "all"] = "last"
+
+
+@dataclass(frozen=True)
+class InFeROptions:
+    """Options of `clrl.agents.penalties.infer.InFeR`, which describes them."""
+
+    strength: NonNegativeFloat = 0.1
+    heads: PositiveInt = 10
+    scale: float = 100.0
 
 
 @dataclass(frozen=True)

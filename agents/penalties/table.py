@@ -34,6 +34,12 @@ PENALTIES = Table(
             _OPTIONS + "SpectralOptions",
         ),
         Entry(
+            "infer",
+            "features that still hold what they held at the start (Lyle et al. 2022)",
+            "clrl.agents.penalties.infer:InFeR",
+            _OPTIONS + "InFeROptions",
+        ),
+        Entry(
             "pfo",
             "PPO's features toward those of its experience (Moalla et al. 2024)",
             "clrl.agents.penalties.pfo:PFO",

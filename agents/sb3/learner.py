@@ -308,6 +308,11 @@ class Learner(abc.ABC):
         modules = {name: module for name, module in self._modules().items() if name in names}
         stacks = [one for one in self.network.stacks if one.path.partition(".")[0] in names]
         view = self._view(modules, stacks)
+        for own in rule.extensions(view):
+            raise UsageError(
+                f"sb3:{type(self).__name__} has networks of its own, which take no {own.name}; "
+                "expected an agent such as ppo"
+            )
         parameters = dict(view.named_parameters())
         base = make_base(rule, list(parameters.values()), [generator], view)
         addons = [functools.partial(addon, **options) for addon, options in rule.addons]

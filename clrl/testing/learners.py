@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clrl.agents.calling import Call, draw
-from clrl.agents.networks import MLP, Network
+from clrl.agents.networks import MLP, Network, extend
 from clrl.agents.objective import Objective
 from clrl.agents.optim.base import compose
 from clrl.agents.optim.rule import UpdateRule, make_base
@@ -103,13 +103,15 @@ class Plain:
         rule = problem.rule
         self.generator = seeded(salt + seed)
         self.network = problem.make(seed)
+        extend(self.network, rule.extensions(self.network), salt + seed)
+        penalties = [make(self.network) for make in problem.penalties]
+        self._objective = Objective(self.network, regression_loss, penalties)
+        extend(self.network, self._objective.extensions(), salt + seed)
         own = list(self.network.parameters())
         self.optimizer = make_base(rule, own, [self.generator], self.network)
         if rule.addons:
             makers = [functools.partial(addon, **options) for addon, options in rule.addons]
             self.optimizer = compose(self.network, self.optimizer, makers, self.generator)
-        penalties = [make(self.network) for make in problem.penalties]
-        self._objective = Objective(self.network, regression_loss, penalties)
         self.kept = self._objective.begin(self.parameters(), dict(self.network.named_buffers()))
 
     def learn(self, x: Tensor, y: Tensor) -> Tensor:

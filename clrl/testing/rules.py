@@ -129,7 +129,8 @@ def _check_rule(check: Check, problem: Problem, learns: float, draws: bool, thor
     with check.promise("takes a step of stacked learners"):
         apart = mixes_members(problem.rule)
     check.held[-1] = "a member at a time" if apart else "stacked"
-    check_trained(check, problem, every=not problem.rule.addons)
+    if not any(getattr(addon, "holds_still", False) for addon, _ in problem.rule.addons):
+        check_trained(check, problem, every=not problem.rule.addons)
     check_randomness(check, problem, draws)
     check_members(check, problem, thorough)
     check_one_member(check, problem)

@@ -21,6 +21,8 @@ from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.table import ADDONS, OPTIMIZERS
 from clrl.agents.penalties.base import Penalty
 from clrl.agents.penalties.table import PENALTIES
+from clrl.agents.table import AGENTS
+from clrl.benchmarks import is_control
 from clrl.errors import UsageError
 from clrl.options import as_keywords
 from clrl.settings.config import RunConfig
@@ -37,18 +39,33 @@ def update_rule(config: RunConfig) -> UpdateRule:
     """The update rule that a configuration describes.
 
     Raises:
-        UsageError: what stands for the optimizer is an add-on.
+        UsageError: what stands for the optimizer is an add-on, or its examples would be in no
+            order.
     """
     base = OPTIMIZERS.find(config.optimizer.name).load()
     if isinstance(base, type) and issubclass(base, AddOn):
         raise UsageError(
             f"optimizer: {config.optimizer.name} is an add-on; expected it under addons"
         )
+    options = as_keywords(config.optimizer.options)
+    if getattr(base, "needs_order", lambda _: False)(options) and _in_batches(config):
+        raise UsageError(
+            f"optimizer.trace: {config.optimizer.name} goes from one example to the next, and "
+            f"{config.agent.name} learns from batches; expected 0, or a stream with "
+            "agent.batch_size 1"
+        )
     return UpdateRule(
         base,
-        as_keywords(config.optimizer.options),
+        options,
         [(ADDONS.find(addon.name).load(), as_keywords(addon.options)) for addon in config.addons],
     )
+
+
+def _in_batches(config: RunConfig) -> bool:
+    """Whether the examples of an update are several, or stand in no order."""
+    agent = AGENTS.find(config.agent.name)
+    acts = is_control(config.benchmark.name) and agent.source == "built in"
+    return acts or getattr(config.agent.options, "batch_size", 1) != 1
 
 
 def methods(

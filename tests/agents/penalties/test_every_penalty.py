@@ -50,8 +50,10 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "l2-init, resampled": ("l2-init", {"strength": 0.1, "resample": True}),
     "wasserstein-init": ("wasserstein-init", {"strength": 0.3}),
     "parseval": ("parseval", {"strength": 1e-4}),
+    "parseval, diagonal": ("parseval", {"strength": 1e-4, "diagonal": True}),
     "parseval, groups": ("parseval", {"strength": 1e-4, "group": 3}),
     "spectral": ("spectral", {"strength": 0.01}),
+    "infer": ("infer", {"strength": 0.03, "scale": 3.0}),
     "pfo": ("pfo", {"strength": 0.3}),
     "pfo, all layers": ("pfo", {"strength": 0.3, "layers": "all"}),
     "c-chain": ("c-chain", {"strength": 3.0}),
@@ -70,7 +72,10 @@ def test_the_table_covers_every_built_in_penalty() -> None:
 def test_keeps_the_contract(name: str) -> None:
     penalty, options = OPTIONS[name]
     smooth = name not in NOT_SMOOTH
-    held = check_penalty(penalty, neutral={"strength": 0.0}, smooth=smooth, steps=12, **options)
+    neutral: dict[str, Any] = {"strength": 0.0}
+    if "diagonal" in options:  # without a pull they are still there, and trained
+        neutral["diagonal"] = False
+    held = check_penalty(penalty, neutral=neutral, smooth=smooth, steps=12, **options)
     assert ("its gradient is that of the term" in held) == smooth
     assert "its neutral setting is the base" in held
 

@@ -20,6 +20,7 @@ from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.options import MLPOptions, PPOOptions
 from clrl.agents.penalties.base import Penalty
 from clrl.agents.penalties.c_chain import CChain
+from clrl.agents.penalties.infer import InFeR
 from clrl.agents.penalties.l2_init import L2Init
 from clrl.agents.penalties.parseval import Parseval
 from clrl.agents.penalties.pfo import PFO
@@ -302,6 +303,8 @@ def test_others_are_all_of_the_rollout_in_another_order() -> None:
 EVERY: dict[str, Make] = {
     "c-chain": lambda net: CChain(net, target=100.0, warmup=1),
     "pfo": PFO,
+    "infer": lambda net: InFeR(net, scale=3.0),
+    "parseval, diagonal": lambda net: Parseval(net, diagonal=True),
     "all others": lambda net: L2Init(net, resample=True),
 }
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from clrl.agents import sb3
 from clrl.agents.optim.continual_backprop import ContinualBackprop
 from clrl.agents.optim.fire import FIRE
+from clrl.agents.optim.plasticity_injection import PlasticityInjection
 from clrl.agents.optim.redo import ReDo
 from clrl.agents.optim.resets import FullReset, HeadReset
 from clrl.agents.optim.rule import UpdateRule
@@ -302,6 +303,12 @@ def test_units_of_the_critic_alone_start_anew(name: str) -> None:
     options = {"threshold": 0.9, "every": 4, "part": "critic"}
     trained(name, UpdateRule(torch.optim.Adam, {"lr": 1e-3}, [(Seen, options)]))
     assert seen and all(one.startswith("critic/") for one in seen)
+
+
+def test_what_adds_to_networks_is_refused() -> None:
+    rule = UpdateRule(torch.optim.SGD, {"lr": 0.0}, [(PlasticityInjection, {"after": 3})])
+    with pytest.raises(UsageError, match="sb3:PPO has networks of its own, which take no injected"):
+        trained("PPO", rule)
 
 
 def test_what_acts_at_changes_of_task_is_refused() -> None:
