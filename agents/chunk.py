@@ -177,7 +177,7 @@ class Chunk:
         parts: list[dict[str, Tensor]] = []
         for some in each:
             results, norms, self.scale, features = engine.learn(
-                self.rows, self.gradients, self.optimizer.base, some, frozen,
+                self.rows, self.gradients, self.optimizer.base, self._generators, some, frozen,
                 self._max_grad_norm, halt, bool(self._tapped),
             )  # fmt: skip
             named = dict(zip(self._results, results.unbind(2), strict=True))

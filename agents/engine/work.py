@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ from clrl.agents.networks import Dense, Network
 from clrl.agents.optim.base import AddOn
 from clrl.agents.optim.elementwise import ElementwiseAdam
 from clrl.agents.optim.members import Flat
+from clrl.agents.optim.options import UPGDOptions
 from clrl.agents.optim.rule import UpdateRule
+from clrl.agents.optim.upgd import UPGD
 
 _ACTIVATIONS = ("identity", "relu", "leaky-relu", "tanh", "sigmoid")
 _LOSSES = ("classification", "regression", "ppo-discrete", "ppo-gaussian")
@@ -25,11 +28,14 @@ _RULES: dict[Any, str] = {
     torch.optim.SGD: "sgd",
     torch.optim.Adam: "adam",
     torch.optim.AdamW: "adamw",
+    UPGD: "upgd",
 }
+_GATES = ("none", "noise", "update")
 _KNOWN = {
     "sgd": {"lr", "weight_decay"},
     "adam": {"lr", "betas", "eps", "weight_decay"},
     "adamw": {"lr", "betas", "eps", "weight_decay"},
+    "upgd": {field.name for field in dataclasses.fields(UPGDOptions)},
 }
 _MOST_HIDDEN, _MOST_SPREAD, _MOST_ARRAYS = 64, 64, 16
 
@@ -78,10 +84,10 @@ class _Rule(ctypes.Structure):
         ("kind", _Int),
         ("decoupled", _Int),
         ("rate", _Float),
-        ("first", _Float),
-        ("second", _Float),
         ("tiny", _Float),
         ("decay", _Float),
+        ("first", ctypes.c_double),
+        ("second", ctypes.c_double),
         ("steps", _Long),
         ("means", _Pointer),
         ("squares", _Pointer),
@@ -89,6 +95,11 @@ class _Rule(ctypes.Structure):
         ("parts", _Pointer * 2),
         ("rests", _Float * 2),
         ("powers", _Float * 2),
+        ("gate", _Int),
+        ("raw", _Int),
+        ("deviation", _Float),
+        ("factor", _Float),
+        ("seeds", _Pointer),
     )
 
 
@@ -99,6 +110,7 @@ class _Work(ctypes.Structure):
         ("rule", _Rule),
         ("members", _Long),
         ("width", _Long),
+        ("used", _Long),
         ("rows", _Pointer),
         ("gradients", _Pointer),
         ("still", _Pointer),
@@ -153,6 +165,8 @@ class Engine:
             getattr(addon, "before_step", None) is AddOn.before_step for addon, _ in rule.addons
         )
         self.steps = self.steps and bool(self._rule)
+        if self._rule == "upgd" and rule.resets_units:
+            self.steps = False  # it then counts steps by element
         self.whole = self.steps and not rule.addons
         self.results = plan.results
         layers = [one for chain in chains for one in chain]
@@ -196,6 +210,7 @@ class Engine:
                 flat.start(plan.spread) if plan.spread else -1,
             ),
             width=flat.padded,
+            used=flat.width,
             terms=len(plan.results),
             limited=-1,
         )
@@ -247,6 +262,7 @@ class Engine:
         rows: Tensor,
         gradients: Tensor,
         optimizer: torch.optim.Optimizer,
+        generators: Sequence[torch.Generator],
         batches: Sequence[Tensor],
         still: Tensor,
         max_grad_norm: float,
@@ -259,6 +275,7 @@ class Engine:
             rows: parameters [members, padded], edited in place.
             gradients: where those of the last update go, bounded.
             optimizer: its options are heeded, and its state is kept up to date.
+            generators: one a member, for what the update rule draws.
             batches: the loss's arguments, [members, updates, examples, ...].
             still: members that do not move, bool [members].
             max_grad_norm: see `clrl.agents.population.Population`.
@@ -285,7 +302,9 @@ class Engine:
         work.rule.kind = 1
         made = self._wanted(work, rows) if features else []
         state: dict[str, Any] = {}
-        if self._rule != "sgd":
+        if self._rule == "upgd":
+            state, _seeds = self._upgds_state(work, group, optimizer, rows, generators)
+        elif self._rule != "sgd":
             work.rule.kind = 2
             work.rule.decoupled = self._rule == "adamw"
             work.rule.first, work.rule.second = group["betas"]
@@ -296,6 +315,31 @@ class Engine:
             state["step"] += taken - (halt is not None and taken < work.updates)
         results, norms = results[:, :taken], norms[:, :taken]
         return results, norms if max_grad_norm else None, scales, made
+
+    def _upgds_state(
+        self,
+        work: _Work,
+        group: Mapping[str, Any],
+        optimizer: torch.optim.Optimizer,
+        rows: Tensor,
+        generators: Sequence[torch.Generator],
+    ) -> tuple[dict[str, Any], Tensor]:
+        """Say where it is; the state, and what each update's noise is drawn from."""
+        state = optimizer.state[rows]
+        if not state:
+            state["step"] = 0
+            state["utility"] = torch.zeros_like(rows)
+        seeds = torch.empty(len(rows), work.updates, dtype=torch.int64)
+        for own, generator in zip(seeds, generators, strict=True):
+            own.random_(-(2**63), None, generator=generator)
+        rule = work.rule
+        rule.kind, rule.seeds = 3, seeds.data_ptr()
+        rule.gate = _GATES.index(group["gate"])
+        rule.raw = group["utility_max"] == "raw"
+        rule.deviation, rule.factor = group["sigma"], group["lr_factor"]
+        rule.first, rule.steps = group["beta_utility"], state["step"]
+        rule.means = state["utility"].data_ptr()
+        return state, seeds
 
     def _adams_state(
         self, rule: _Rule, optimizer: torch.optim.Optimizer, rows: Tensor

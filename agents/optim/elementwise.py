@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from clrl.agents.optim.ages import ByElement, blocks_of
+from clrl.agents.optim.ages import Ages, ByElement, blocks_of
 from clrl.agents.optim.options import AdamOptions, AdamWOptions
 
 _BLOCK = 1 << 16

@@ -15,6 +15,7 @@ struct Work {
     Loss loss;
     Rule rule;
     int64_t members, width;          // numbers in a row, a multiple of 64
+    int64_t used;                    // of which are parameters
     float *rows, *gradients;         // [members, width]
     const uint8_t* still;            // members that do not move
     int64_t updates, batch;
@@ -123,29 +124,47 @@ static int64_t learn_member(const Work& work, Pass& pass, float* block, int64_t 
         losses(work, pass, given, row, gradients, results);
         const bool over = work.limited >= 0 && results[work.limited] > work.limit;
         const Step step(work, member, u);
+        const bool gated = work.rule.kind == UPGD;
         const bool at_once = moves && !over && !(work.most > 0);
+        vec top = all(-__builtin_inff());
         float squares = backward(
             work.network, pass, row,
             [&](int64_t at, int64_t n) {
-                return at_once && !last && n <= BLOCK ? block : gradients + at;
+                return at_once && !gated && !last && n <= BLOCK ? block : gradients + at;
             },
-            [&](int64_t at, int64_t n, const float* own) { if (at_once) step(at, n, own, 1.0f); }
+            [&](int64_t at, int64_t n, const float* own) {
+                if (!at_once) return;
+                if (gated) top = track(work.rule, row, step.means, at, n, own, 1.0f, top);
+                else step(at, n, own, 1.0f);
+            }
         );
         if (work.loss.kind == PPO_GAUSSIAN) {
             const float* own = gradients + work.loss.spread;
             for (int32_t c = 0; c < work.loss.choices; ++c) squares += own[c] * own[c];
-            if (at_once) step(work.loss.spread, work.loss.choices, own, 1.0f);
+            if (at_once && gated)
+                top = track(
+                    work.rule, row, step.means, work.loss.spread, work.loss.choices, own, 1.0f, top
+                );
+            else if (at_once) step(work.loss.spread, work.loss.choices, own, 1.0f);
         }
         if (work.features[0]) keep_features(work, pass, member);
+        float scale = 1.0f;
         if (work.most > 0) {
             const float norm = __builtin_sqrtf(squares);
             const float wanted = work.most / (norm + 1e-6f);
-            const float scale = wanted > 1.0f ? 1.0f : wanted;  // NaN stays
+            scale = wanted > 1.0f ? 1.0f : wanted;  // NaN stays
             work.norms[nth] = norm;
             work.scales[member] = scale;
-            if (moves && !over) step(0, work.width, gradients, scale);
-            if (last || over) bring_down(gradients, work.width, scale);
+            if (moves && !over && gated)
+                top = track(work.rule, row, step.means, 0, work.used, gradients, scale, top);
+            else if (moves && !over) step(0, work.width, gradients, scale);
         }
+        if (moves && !over && gated)
+            upgd(
+                work.rule, row, step.means, work.used, gradients, scale, largest(top),
+                work.rule.steps + u + 1, work.rule.seeds[nth]
+            );
+        if (work.most > 0 && (last || over)) bring_down(gradients, work.width, scale);
         if (over) return u + 1;
     }
     return work.updates;

@@ -1,17 +1,23 @@
 // Update rules: sweeps over a member's row of parameters.
 #pragma once
-#include "vector.h"
+#include "noise.h"
 
-enum RuleKind : int32_t { NO_RULE, SGD, ADAM };
+enum RuleKind : int32_t { NO_RULE, SGD, ADAM, UPGD };
+enum Gate : int32_t { NO_GATE, GATE_NOISE, GATE_UPDATE };
 
 struct Rule {
     int32_t kind, decoupled;
-    float rate, first, second, tiny, decay;  // beta 1, beta 2, epsilon, weight decay
+    float rate, tiny, decay;                 // epsilon, weight decay
+    double first, second;                    // beta 1, beta 2
     int64_t steps;                           // that were taken before
     float *means, *squares;                  // Adam's averages [members, padded]
     const uint8_t* by_element;               // members whose elements began at different steps
     const float* parts[2];                   // of these, for each beta; see `adam_by_element`
     float rests[2], powers[2];
+    // UPGD's: `first` is the utility's decay, `means` are the utilities.
+    int32_t gate, raw;        // whether the largest utility is not corrected for its age
+    float deviation, factor;  // of the noise; of the rate
+    const uint64_t* seeds;    // of each update's noise, [members, updates]
 };
 
 // A step of some numbers of a row: n of them from `at` on, with their gradients.
@@ -51,7 +57,7 @@ static inline void adam_by_element(
         const vec g = load_first(gradients + i, left) * scale + w * coupled;
         const vec before = load_first(means + j, left);
         const vec m = before + (g - before) * first;
-        const vec v = load_first(squares + j, left) * rule.second + g * g * second;
+        const vec v = load_first(squares + j, left) * (float)rule.second + g * g * second;
         store_first(means + j, m, left);
         store_first(squares + j, v, left);
         const vec of_mean = rule.rests[0] + rule.powers[0] * load_first(first_part + j, left);
@@ -75,10 +81,54 @@ static inline void adam(
         const vec g = load_first(gradients + i, left) * scale + w * coupled;
         const vec before = load_first(means + j, left);
         const vec m = before + (g - before) * first;
-        const vec v = load_first(squares + j, left) * rule.second + g * g * second;
+        const vec v = load_first(squares + j, left) * (float)rule.second + g * g * second;
         store_first(means + j, m, left);
         store_first(squares + j, v, left);
         const vec move = quotient(m, root(v) * step.root_share + rule.tiny);
         store_first(row + j, w - step.size * move, left);
+    }
+}
+
+// Take gradients into the utilities of n numbers from `at` on; the largest.
+static inline vec track(
+    const Rule& rule, const float* row, float* utilities, int64_t at, int64_t n,
+    const float* gradients, float scale, vec top
+) {
+    const float kept = rule.first, taken = rule.first - 1;
+    for (int64_t i = 0; i < n; i += WIDTH) {
+        const int64_t left = n - i, j = at + i;
+        const vec g = load_first(gradients + i, left) * scale;
+        const vec u = load_first(utilities + j, left) * kept + g * load_first(row + j, left) * taken;
+        store_first(utilities + j, u, left);
+        top = most(top, left >= WIDTH ? u : first(u, left, top));
+    }
+    return top;
+}
+
+// UPGD's step of a whole row, its utilities being up to date.
+static inline void upgd(
+    const Rule& rule, float* row, const float* utilities, int64_t n, const float* gradients,
+    float scale, float top, int64_t steps, uint64_t seed
+) {
+    const float divisor = rule.raw ? correction(rule.first, steps) * top : top;
+    const float sharpness = divisor == 0 ? 0.0f : 1 / divisor;
+    const float kept = 1 - rule.rate * rule.decay, rate = -rule.rate * rule.factor;
+    Generators source(seed);
+    for (int64_t i = 0; i < n; i += 2 * LANES) {
+        vec noise[2 * PARTS];
+        normal(source, noise);
+        for (int v = 0; v < 2 * PARTS && i + v * WIDTH < n; ++v) {
+            const int64_t j = i + v * WIDTH, left = n - j;
+            const vec w = load_first(row + j, left) * kept;
+            const vec g = load_first(gradients + j, left) * scale;
+            const vec xi = noise[v] * rule.deviation;
+            vec x = load_first(utilities + j, left) * sharpness;
+            x = x > 80.0f ? all(80.0f) : x;
+            const vec open = quotient(all(1.0f), 1.0f + exponential(x));  // 1 - sigmoid(x)
+            const vec move = rule.gate == GATE_UPDATE  ? (g + xi) * open
+                             : rule.gate == GATE_NOISE ? g + xi * open
+                                                       : g + xi;
+            store_first(row + j, w + rate * move, left);
+        }
     }
 }

@@ -78,11 +78,17 @@ static inline float sum(vec x) {
     return folded<1>(x, AllLanes())[0];
 }
 
-// The first n lanes, and 0 in the others.
-static inline vec first(vec x, int64_t n) {
+static inline float largest(vec x) {
+    float top = x[0];
+    for (int i = 1; i < WIDTH; ++i) top = x[i] > top || x[i] != x[i] ? x[i] : top;
+    return top;
+}
+
+// The first n lanes, and other numbers, 0 unless given, in the rest.
+static inline vec first(vec x, int64_t n, vec other = (vec){}) {
     ints lane;
     for (int i = 0; i < WIDTH; ++i) lane[i] = i;
-    return lane < (int32_t)n ? x : (vec){};
+    return lane < (int32_t)n ? x : other;
 }
 
 static inline void store_first(float* to, vec x, int64_t n) {

@@ -19,6 +19,7 @@ from clrl.agents.networks import MLP
 from clrl.agents.optim.continual_backprop import ContinualBackprop
 from clrl.agents.optim.rule import UpdateRule
 from clrl.agents.optim.shrink_perturb import ShrinkAndPerturb
+from clrl.agents.optim.upgd import UPGD
 from clrl.agents.options import MLPOptions, PPOOptions, SupervisedOptions
 from clrl.agents.penalties.l2_init import L2Init
 from clrl.agents.population import Population
@@ -210,8 +211,67 @@ def test_steps_are_torchs(base: Any, options: dict[str, Any], bound: float) -> N
             exact.copy_(population.rows[0])
 
 
+@pytest.mark.parametrize("bound", [0.0, 0.05])
+@pytest.mark.parametrize("gate", ["update", "noise", "none"])
+@pytest.mark.parametrize("utility_max", ["corrected", "raw"])
+def test_upgds_steps_without_noise_are_its_classs(
+    bound: float, gate: str, utility_max: str
+) -> None:
+    options = {"lr": 0.05, "sigma": 0.0, "beta_utility": 0.9, "weight_decay": 0.1}
+    rule = UpdateRule(UPGD, {**options, "gate": gate, "utility_max": utility_max})
+    networks = [mlp(9, 3, i, widths=(30, 21)) for i in range(2)]
+    loss, plan = PLANS["classification"]
+    x, y = supervised_batch("classification", (2, 25, 4), 9, 3)
+
+    def rows(engine: Any) -> Tensor:
+        generators = [seeded(0), seeded(1)]
+        population = Population(
+            networks, loss, rule, generators, max_grad_norm=bound, plan=plan, engine=engine
+        )
+        population.learn(x, y)
+        return population.rows
+
+    close(rows("compiled"), rows("replay"), 1e-5)
+
+
+def test_upgds_noise_is_normal_and_its_own() -> None:
+    def noise(updates: int, seed: int = 0) -> Tensor:
+        """What updates add to the weights beside the gradients, in deviations."""
+        moved = []
+        for sigma in (0.5, 0.0):
+            options = {"lr": 0.01, "sigma": sigma, "weight_decay": 0.0, "gate": "none"}
+            loss, plan = PLANS["regression"]
+            population = Population(
+                [mlp(400, 1, 0, widths=(500,), init="lecun")], loss, UpdateRule(UPGD, options),
+                [seeded(seed)], plan=plan, engine="compiled",
+            )  # fmt: skip
+            flat = torch.zeros(1, updates, 1, 400)  # whose gradients are the output's bias alone
+            before = population.rows.clone()
+            population.learn(flat, torch.zeros(1, updates, 1, 1))
+            moved.append((population.rows - before)[0, :200_000] / 0.005)
+        return (moved[0] - moved[1]).double()
+
+    drawn = noise(1)
+    assert float(drawn.mean()) == pytest.approx(0, abs=0.01)
+    assert float(drawn.var()) == pytest.approx(1, abs=0.015)
+    assert float((drawn**3).mean()) == pytest.approx(0, abs=0.04)
+    assert float((drawn**4).mean()) == pytest.approx(3, abs=0.1)
+    for bound, share in ((0.5, 0.6915), (1.0, 0.8413), (2.0, 0.9772), (3.0, 0.99865)):
+        assert float((drawn < bound).double().mean()) == pytest.approx(share, abs=0.005)
+        assert float((drawn > -bound).double().mean()) == pytest.approx(share, abs=0.005)
+    assert 3.9 < float(drawn.abs().max()) < 6
+    for lag in (1, 8, 16, 32, 400):
+        assert abs(float((drawn[lag:] * drawn[:-lag]).mean())) < 0.012
+        assert abs(float((drawn[lag:] ** 2 * drawn[:-lag] ** 2).mean() - 1)) < 0.03
+    second = noise(2) - drawn
+    assert float(second.var()) == pytest.approx(1, abs=0.015)
+    assert abs(float((second * drawn).mean())) < 0.012
+    other = noise(1, seed=1)
+    assert abs(float((other * drawn).mean())) < 0.012
+
+
 def test_several_updates_at_once_are_one_after_another() -> None:
-    for rule in (SGD, ADAM):
+    for rule in (SGD, ADAM, UpdateRule(UPGD, {"lr": 0.01, "sigma": 0.1})):
         networks = [mlp(40, 3, i, widths=(500, 40)) for i in range(2)]
         one, other = (supervised("classification", rule, networks) for _ in range(2))
         x, y = supervised_batch("classification", (2, 6, 8), 40, 3)
@@ -223,11 +283,11 @@ def test_several_updates_at_once_are_one_after_another() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 16])
-@pytest.mark.parametrize("addon", [False, True])
-def test_a_member_is_itself_alone_and_goes_on_as_it_was(batch: int, addon: bool) -> None:
+@pytest.mark.parametrize("kind", ["adam", "adam, then an add-on", "upgd"])
+def test_a_member_is_itself_alone_and_goes_on_as_it_was(batch: int, kind: str) -> None:
     """Bit for bit, however members are divided; with an update rule that is not compiled, too."""
-    addons = ((ShrinkAndPerturb, {"shrink": 0.9, "noise": 0.01}),) if addon else ()
-    rule = UpdateRule(torch.optim.Adam, {"lr": 0.01}, addons)
+    addons = ((ShrinkAndPerturb, {"shrink": 0.9, "noise": 0.01}),) if "add-on" in kind else ()
+    rule = UpdateRule(UPGD if kind == "upgd" else torch.optim.Adam, {"lr": 0.01}, addons)
     x, y = supervised_batch("classification", (5, 12, batch), 30, 4)
 
     def make(members: Sequence[int], chunk_size: int | None = None) -> Population:
