@@ -35,7 +35,10 @@ class Extension(nn.Module):
         raise NotImplementedError
 
     def part_of(self, name: str) -> str:
-        """The part of the network that one of its parameters belongs to; see `Network.part_of`."""
+        """The part of the network that one of its parameters belongs to; see `Network.part_of`.
+
+        Unless it says so, to none: metrics leave it out.
+        """
         return self.name
 
 

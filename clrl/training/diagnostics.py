@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from clrl.agents.networks import Network
+from clrl.agents.networks import Network, extensions
 from clrl.agents.population import Population
 from clrl.errors import UsageError
 from clrl.metrics.measuring import Metric, load_metrics, measure
@@ -140,7 +140,9 @@ class Diagnostics:
             key: [
                 tensor
                 for name, tensor in tensors.items()
-                if self._layer_of[name][0] == part and layer in (None, self._layer_of[name][1])
+                if name in self._layer_of
+                and self._layer_of[name][0] == part
+                and layer in (None, self._layer_of[name][1])
             ]
             for key, tensors in inputs.items()
         }
@@ -161,7 +163,11 @@ def _matrices(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _layer_of(network: Network) -> dict[str, tuple[str, str]]:
-    """Each parameter's part and layer: the hidden layer that it feeds, else the output."""
+    """Each parameter's part and layer: the hidden layer that it feeds, else the output.
+
+    What a method added, and counts to no part of the network, is left out.
+    """
+    apart = extensions(network).keys()
     owner = {layer.incoming: layer.name for layer in network.hidden_layers}
     for layer in network.hidden_layers:
         owner |= {norm: layer.name for norm in (layer.norm, layer.norm_after) if norm}
@@ -171,4 +177,5 @@ def _layer_of(network: Network) -> dict[str, tuple[str, str]]:
             owner.get(name.rpartition(".")[0], "output").rpartition("/")[2],
         )
         for name, _ in network.named_parameters()
+        if network.part_of(name) not in apart
     }

@@ -174,6 +174,7 @@ def test_layers_are_the_networks_own() -> None:
 def test_metrics_of_the_network_are_without_it() -> None:
     plain, held = population(), population(SGD, InFeR)
     found = [Diagnostics(one, []).of_weights() for one in (plain, held)]
+    assert found[0].keys() == found[1].keys()
     for tag, value in found[0].items():
         assert torch.equal(value, found[1][tag]), tag
 
