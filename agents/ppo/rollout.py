@@ -52,21 +52,24 @@ def gae(rollout: Rollout, gamma: float, gae_lambda: float) -> tuple[Tensor, Tens
     Returns:
         Advantages and returns (advantages plus values), each [members, steps, environments].
     """
-    advantages = torch.zeros_like(rollout.values)
-    following = rollout.last_values
-    running = torch.zeros_like(following)
-    for step in reversed(range(rollout.values.shape[1])):
-        alive = (~rollout.terminated[:, step]).to(following.dtype)
-        goes_on = (~(rollout.terminated | rollout.truncated)[:, step]).to(following.dtype)
-        if rollout.final_values is not None:
-            cut = rollout.truncated[:, step]
-            following = torch.where(cut, rollout.final_values[:, step], following)
-        delta = rollout.rewards[:, step] + gamma * alive * following - rollout.values[:, step]
-        running = delta + gamma * gae_lambda * goes_on * running
-        running = running * rollout.valid[:, step]
-        advantages[:, step] = running
-        following = rollout.values[:, step]
-    return advantages, advantages + rollout.values
+    values = rollout.values
+    following = torch.cat([values[:, 1:], rollout.last_values.unsqueeze(1)], dim=1)
+    if rollout.final_values is not None:
+        following = torch.where(rollout.truncated, rollout.final_values, following)
+    alive = (~rollout.terminated).to(values.dtype)
+    goes_on = (~(rollout.terminated | rollout.truncated)).to(values.dtype)
+    deltas = rollout.rewards + gamma * alive * following - values
+    # A step of all lanes after another, each in one piece of memory.
+    terms = (deltas, gamma * gae_lambda * goes_on, rollout.valid.to(values.dtype))
+    by_step = [term.transpose(0, 1).contiguous() for term in terms]
+    advantages = torch.empty_like(by_step[0])
+    running = torch.zeros_like(rollout.last_values)
+    for delta, carried, valid, advantage in zip(
+        *(reversed(term.unbind()) for term in (*by_step, advantages)), strict=True
+    ):
+        torch.mul(carried, running, out=advantage)
+        running = advantage.add_(delta).mul_(valid)
+    return advantages.transpose(0, 1), advantages.transpose(0, 1) + values
 
 
 def standardised(advantages: Tensor, weights: Tensor) -> Tensor:
