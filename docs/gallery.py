@@ -2,7 +2,9 @@
 
     python docs/gallery.py [RUNS]
 
-What a page says comes from the tables, docstrings and suites, so that nothing is said twice.
+What a page says comes from the tables, docstrings and suites, so that nothing is said twice. Of
+suites with many methods (``gallery-methods...``) each method's page shows its own curve, beside
+that of the suite's first learner and of what it stands over.
 Curves and verdicts come from the folders of suites below RUNS, as far as they are there (others
 stay as they were). ``make gallery`` calls this with ``runs``; a test holds that the pages are what
 this file writes. It also writes how much there is of everything into README.
@@ -32,11 +34,12 @@ from clrl.cli import arguments
 from clrl.metrics.table import METRICS
 from clrl.registry import Entry
 from clrl.report import drawing, page
-from clrl.report.analysis import studies
+from clrl.report.analysis import Study, studies
 from clrl.report.panels import panels_of
 from clrl.report.results import read
 from clrl.report.verdict import of_study
 from clrl.settings import suite_files
+from clrl.settings.config import RunConfig
 
 FOLDER = Path(__file__).parent / "gallery"
 README = FOLDER.parents[1] / "README.md"
@@ -92,6 +95,9 @@ def draw(runs: Path) -> None:
             for study in found:
                 if not all(run.over for run in results.runs if run.benchmark == study.benchmark):
                     continue
+                if _is_of_methods(name):
+                    outcomes[name] |= _draw_methods(name, study)
+                    continue
                 shown = {method.label: look[method.label] for method in study.methods}
                 drawn = panels_of(study, look)
                 if drawn:
@@ -100,6 +106,43 @@ def draw(runs: Path) -> None:
                     shrink(picture)
                     outcomes[name][study.benchmark] = of_study(study)
     OUTCOMES.write_text(json.dumps(outcomes, indent=1, ensure_ascii=False) + "\n")
+
+
+def _draw_methods(name: str, study: Study) -> dict[str, list[str]]:
+    """A picture for each method of a suite of many; label to the sentences of its verdict."""
+    loaded, said = _loaded(name), {}
+    for label in _shown_alone(loaded):
+        beside = _beside(loaded, label)
+        methods = [next(one for one in study.methods if one.label == own) for own in beside]
+        made = tuple(one for one in study.claims.comparisons if {one.better, one.than} <= {*beside})
+        # Corrected for all that the suite compares, whichever of it a page is about.
+        against = study.claims.against if len(methods) > 2 else None
+        claims = dataclasses.replace(study.claims, comparisons=made, against=against)
+        part = dataclasses.replace(study, methods=methods, claims=claims)
+        look = drawing.styles(beside)
+        panel = next(panel for panel in panels_of(part, look) if panel.name == "curves")
+        picture = FOLDER / f"{name}-{label}.png"
+        drawing.save(panel, picture, look)
+        shrink(picture)
+        said[label] = of_study(part)[:2]
+    return said
+
+
+def _beside(suite: suites.Suite, label: str) -> list[str]:
+    """What a method is shown with: the suite's first learner, what it stands over, itself."""
+    first, own = next(iter(suite.learners)), suite.learners[label]
+    over = [
+        one
+        for one, config in suite.learners.items()
+        if not _added(config) and (config.optimizer, config.network) == (own.optimizer, own.network)
+    ]
+    return list(dict.fromkeys([first, *over, label]))
+
+
+def _shown_alone(suite: suites.Suite) -> list[str]:
+    """The learners of a suite of many methods that nothing else stands over."""
+    every = {label: _beside(suite, label) for label in suite.learners}
+    return [one for one in every if not any(one in every[other] for other in every if other != one)]
 
 
 def shrink(picture: Path) -> None:
@@ -132,7 +175,7 @@ def pages(outcomes: Mapping[str, Mapping[str, list[str]]]) -> dict[str, str]:
 def _index(made: Mapping[str, str], outcomes: Mapping[str, Mapping[str, list[str]]]) -> str:
     lines = ["# Gallery", "", "Written by `make gallery` from tables, docstrings and suites.", ""]
     for name, benchmarks in outcomes.items():
-        for benchmark, said in benchmarks.items():
+        for benchmark, said in benchmarks.items() if not _is_of_methods(name) else ():
             lines += [f"## {name}: {benchmark}", "", *_picture(name, benchmark), ""]
             lines += [*_verdict(said), ""]
     for kind in ("method", "benchmark"):
@@ -181,15 +224,24 @@ def _page(kind: str, entry: Entry, outcomes: Mapping[str, Mapping[str, list[str]
 def _picture(name: str, label: str) -> list[str]:
     """A picture, and what it was made by."""
     loaded = _loaded(name)
-    of = [config for learner, config in loaded.learners.items()
-          if label in loaded.only.get(learner, (label,))]  # fmt: skip
+    if _is_of_methods(name):
+        beside = _beside(loaded, label)
+        of = [loaded.learners[one] for one in beside]
+        only = f" --learners {' '.join(beside)}"
+    else:
+        of = [config for learner, config in loaded.learners.items()
+              if label in loaded.only.get(learner, (label,))]  # fmt: skip
+        only = f" --benchmarks {label}" if len(loaded.benchmarks) > 1 else ""
     steps = max(config.steps for config in of)
-    only = f" --benchmarks {label}" if len(loaded.benchmarks) > 1 else ""
     said = [
         f"Made by `clrl suite {name}{only}`: {len(of)} learners, {len(loaded.seeds)} seeds, "
         f"{steps:,} steps each."
     ]
-    if _is_look(name):
+    if _is_of_methods(name):
+        (benchmark,) = loaded.benchmarks
+        said.append(f"On {benchmark}; bands are intervals of means, marks are changes of task.")
+        said.append("One setting, which was not searched for.")
+    elif _is_look(name):
         said.append("Thin lines are single seeds.")
     if "duration" in loaded.texts:
         said.append(f"The suite takes {loaded.texts['duration']}.")
@@ -205,6 +257,11 @@ def _is_look(name: str) -> bool:
     return name.startswith("gallery-")
 
 
+def _is_of_methods(name: str) -> bool:
+    """Whether a suite is one for pictures of many methods, each on a page of its own."""
+    return name.startswith("gallery-methods")
+
+
 def _verdict(said: list[str]) -> list[str]:
     """The first sentences: what was best, and what lost its plasticity."""
     return [" ".join(said[:2])]
@@ -213,8 +270,12 @@ def _verdict(said: list[str]) -> list[str]:
 def _figures(
     kind: str, used: list[tuple[str, str, str]], outcomes: Mapping[str, Mapping[str, list[str]]]
 ) -> Iterator[tuple[str, str]]:
-    """(suite, benchmark) of every figure that shows what the page is about."""
+    """(suite, benchmark or learner) of every figure that shows what the page is about."""
     for name, label, _ in used:
+        if _is_of_methods(name):
+            if kind == "method" and label in outcomes.get(name, {}):
+                yield name, label
+            continue
         for benchmark in outcomes.get(name, {}):
             loaded = _loaded(name)
             on = loaded.only.get(label, tuple(loaded.benchmarks))
@@ -232,11 +293,17 @@ def _used(kind: str, wanted: str) -> Iterator[tuple[str, str, str]]:
                     yield name, label, _settings(choice.options)
             continue
         for label, config in loaded.learners.items():
-            added = [*config.addons, *config.penalties, *config.consolidation]
+            added = _added(config)
             rules = [config.optimizer, *added]
-            if any(choice.name == wanted for choice in rules):
+            about = added if added and _is_of_methods(name) else rules
+            if any(choice.name == wanted for choice in about):
                 said = ", ".join(f"{one.name} ({_settings(one.options)})" for one in rules)
                 yield name, label, said
+
+
+def _added(config: RunConfig) -> list[Any]:
+    """What a learner has over its update rule."""
+    return [*config.addons, *config.penalties, *config.consolidation]
 
 
 @functools.cache

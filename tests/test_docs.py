@@ -1,5 +1,6 @@
 """What README and docs tell to do works as it stands there."""
 
+import functools
 import importlib.util
 import json
 import re
@@ -7,12 +8,17 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
 from clrl import suites
+from clrl.agents.consolidation.table import CONSOLIDATION
+from clrl.agents.optim.table import ADDONS, OPTIMIZERS
+from clrl.agents.penalties.table import PENALTIES
+from clrl.benchmarks import BENCHMARKS
 
 ROOT = Path(__file__).parents[1]
 
@@ -173,12 +179,18 @@ def test_your_optimizer_runs_from_top_to_bottom(
     assert all("accuracy" in line and "loss of plasticity" in line for line in lines)
 
 
-def test_the_gallery_is_what_the_sources_say() -> None:
+@functools.cache
+def gallery_script() -> ModuleType:
     path = ROOT / "docs" / "gallery.py"
     spec = importlib.util.spec_from_file_location("gallery", path)
     assert spec is not None and spec.loader is not None
     gallery = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(gallery)
+    return gallery
+
+
+def test_the_gallery_is_what_the_sources_say() -> None:
+    gallery = gallery_script()
     folder = ROOT / "docs" / "gallery"
     outcomes = json.loads((folder / "outcomes.json").read_text())
     pages = gallery.pages(outcomes)
@@ -190,6 +202,37 @@ def test_the_gallery_is_what_the_sources_say() -> None:
     assert gallery.counted(readme) == readme, "README's counts are out of date: run make gallery"
     there = {file.name for file in folder.glob("*.md")}
     assert there == pages.keys()
+
+
+def test_every_page_of_the_gallery_has_a_picture() -> None:
+    folder = ROOT / "docs" / "gallery"
+    kinds = {
+        "method": (OPTIMIZERS, ADDONS, PENALTIES, CONSOLIDATION),
+        "benchmark": (BENCHMARKS,),
+    }
+    for kind, tables in kinds.items():
+        names = [one.name for table in tables for one in table if one.source == "built in"]
+        shown = {
+            name: re.findall(
+                r"^!\[.+\]\((.+)\.png\)$", (folder / f"{kind}-{name}.md").read_text(), re.M
+            )
+            for name in names
+        }
+        assert [name for name, pictures in shown.items() if not pictures] == []
+        assert len(shown) == len(names) == len(list(folder.glob(f"{kind}-*.md")))
+        assert all((folder / f"{one}.png").is_file() for of in shown.values() for one in of)
+    named = re.findall(r"\]\((.+\.png)\)", "".join(f.read_text() for f in folder.glob("*.md")))
+    assert {file.name for file in folder.glob("*.png")} == set(named)
+
+
+def test_a_method_is_drawn_beside_what_it_stands_over() -> None:
+    gallery = gallery_script()
+    suite = suites.load("gallery-methods")
+    beside = {label: gallery._beside(suite, label) for label in gallery._shown_alone(suite)}
+    assert beside["redo"] == ["adam", "redo"]
+    assert beside["muon"] == ["adam", "muon"]
+    assert beside["normalize-and-project"] == ["adam", "layer-norm", "normalize-and-project"]
+    assert beside.keys() == suite.learners.keys() - {"adam", "layer-norm"}
 
 
 def test_readme_says_how_much_the_quickstart_is() -> None:

@@ -143,7 +143,7 @@ class TestReading:
         assert short.learners.keys() == mnist.learners.keys()
         assert set(suites.load("quickstart").learners) == {
             "adam", "sgd", "shrink-and-perturb", "continual-backprop", "upgd",
-            "ppo-adam", "ppo-adam-reset", "ppo-shrink-and-perturb",
+            "ppo-adam", "ppo-adam-reset", "ppo-shrink-and-perturb", "ppo-fire",
         }  # fmt: skip
 
 

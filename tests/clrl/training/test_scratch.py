@@ -284,11 +284,11 @@ class TestSuites:
         monkeypatch.setattr(suites, "carry_out", lambda table, *_: tables.append(table) or [])
         words = ["suite", "quickstart", "--seeds", "0-1", "--out", str(tmp_path / "out")]
         assert main([*words, "--with-scratch"]) == 0
-        assert len(tables[0].learners) == 15
-        # eight learners, each on one benchmark; one is made new with every task as it is
+        assert len(tables[0].learners) == 17
+        # nine learners, each on one benchmark; one is made new with every task as it is
         assert capsys.readouterr().err == (
-            "quickstart: 30 runs, 2 seeds of 15 pairs of benchmark and learner "
-            "(15 learners, 7 scratch references)\n"
+            "quickstart: 34 runs, 2 seeds of 17 pairs of benchmark and learner "
+            "(17 learners, 8 scratch references)\n"
         )
         assert main(words) == 0
         assert tables[1].scratch_of == {}
