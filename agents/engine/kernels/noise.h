@@ -4,15 +4,12 @@
 
 enum { LANES = 16, PARTS = LANES / WIDTH };
 
-static inline ints turned(ints x, int by) {
-    typedef uint32_t words __attribute__((vector_size(4 * WIDTH)));
-    return (x << by) | (ints)((words)x >> (32 - by));
-}
+static inline words turned(words x, int by) { return (x << by) | (x >> (32 - by)); }
 
 // Sixteen generators side by side: xoshiro128++ (Blackman & Vigna 2021), each begun by numbers of
 // splitmix64, as its authors have it.
 struct Generators {
-    ints state[4][PARTS];
+    words state[4][PARTS];
 
     explicit Generators(uint64_t seed) {
         for (int lane = 0; lane < LANES; ++lane)
@@ -22,14 +19,14 @@ struct Generators {
                 z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
                 z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
                 z ^= z >> 31;
-                state[2 * pair][lane / WIDTH][lane % WIDTH] = (int32_t)z;
-                state[2 * pair + 1][lane / WIDTH][lane % WIDTH] = (int32_t)(z >> 32);
+                state[2 * pair][lane / WIDTH][lane % WIDTH] = (uint32_t)z;
+                state[2 * pair + 1][lane / WIDTH][lane % WIDTH] = (uint32_t)(z >> 32);
             }
     }
 
-    ints next(int part) {
-        ints &a = state[0][part], &b = state[1][part], &c = state[2][part], &d = state[3][part];
-        const ints result = turned(a + d, 7) + a, kept = b << 9;
+    words next(int part) {
+        words &a = state[0][part], &b = state[1][part], &c = state[2][part], &d = state[3][part];
+        const words result = turned(a + d, 7) + a, kept = b << 9;
         c ^= a;
         d ^= b;
         b ^= c;
@@ -44,17 +41,17 @@ struct Generators {
 // of 24 bits, so that no number is beyond 5.9.
 static inline void normal(Generators& source, vec out[2 * PARTS]) {
     for (int part = 0; part < PARTS; ++part) {
-        const ints first = source.next(part), second = source.next(part);
-        const vec share = __builtin_convertvector((first >> 8) & 0xffffff, vec);
+        const words first = source.next(part), second = source.next(part);
+        const vec share = __builtin_convertvector((ints)(first >> 8), vec);
         const vec radius = root(-2.0f * logarithm((share + 0.5f) * (1.0f / (1 << 24))));
         // An angle in [-pi/4, pi/4), and in which quarter it is: two of the bits below.
-        const vec angle = __builtin_convertvector(second >> 8, vec) * (0.78539816f / (1 << 23));
+        const vec angle = __builtin_convertvector((ints)second >> 8, vec) * (0.78539816f / (1 << 23));
         const vec z = angle * angle;
         const vec sine =
             angle * (1.0f + z * (-1.0f / 6 + z * (1.0f / 120 + z * (-1.0f / 5040 + z / 362880))));
         const vec cosine =
             1.0f + z * (-0.5f + z * (1.0f / 24 + z * (-1.0f / 720 + z * (1.0f / 40320))));
-        const ints exchange = second & 1;
+        const words exchange = second & 1;
         const vec signed_radius = (second & 2) != 0 ? -radius : radius;
         out[part] = (exchange != 0 ? sine : cosine) * signed_radius;
         out[PARTS + part] = (exchange != 0 ? cosine : sine) * signed_radius;

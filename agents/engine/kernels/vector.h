@@ -14,6 +14,7 @@
 
 typedef float vec __attribute__((vector_size(4 * WIDTH)));
 typedef int32_t ints __attribute__((vector_size(4 * WIDTH)));
+typedef uint32_t words __attribute__((vector_size(4 * WIDTH)));
 typedef float loose __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 
 static inline int64_t up(int64_t n) { return (n + WIDTH - 1) / WIDTH * WIDTH; }
