@@ -69,7 +69,9 @@ def gae(rollout: Rollout, gamma: float, gae_lambda: float) -> tuple[Tensor, Tens
     ):
         torch.mul(carried, running, out=advantage)
         running = advantage.add_(delta).mul_(valid)
-    return advantages.transpose(0, 1), advantages.transpose(0, 1) + values
+    # A member's own in one piece: what is summed over them must not go by who is beside.
+    whole = advantages.transpose(0, 1).contiguous()
+    return whole, whole + values
 
 
 def standardised(advantages: Tensor, weights: Tensor) -> Tensor:

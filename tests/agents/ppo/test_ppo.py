@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clrl.agents.actions import actions_of
+from clrl.agents.engine.build import library
+from clrl.agents.engine.plan import EngineName
 from clrl.agents.networks import MLP, Network
 from clrl.agents.optim.continual_backprop import ContinualBackprop
 from clrl.agents.optim.dash import DASH
@@ -45,6 +47,15 @@ from clrl.seeding import derived_seed
 Envs = VectorEnv[Any, Any, Any]
 NO_RESET: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}
 ADAM = UpdateRule(torch.optim.Adam, {"lr": 3e-4, "eps": 1e-5})
+ENGINE: EngineName = "replay"
+
+
+@pytest.fixture(params=["replay", "auto"])
+def engines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once by operations of torch, and once by compiled code where that knows the learner."""
+    if request.param == "auto" and library()[0] is None:
+        pytest.skip(f"no compiled code: {library()[1]}")
+    monkeypatch.setitem(globals(), "ENGINE", request.param)
 
 
 class Match(gym.Env[NDArray[np.float32], Any]):
@@ -115,6 +126,7 @@ def begin(
         rule,
         PPOOptions(num_envs=lanes, **options),
         chunk_size,
+        engine=ENGINE,
     )
     lane_seeds = [derived_seed(seed, f"envs/{lane}") for seed in seeds for lane in range(lanes)]
     agent.reset(envs.reset(seed=lane_seeds)[0])
@@ -346,6 +358,7 @@ def both(
     return agent, model
 
 
+@pytest.mark.usefixtures("engines")
 @pytest.mark.parametrize(("env", "options"), CASES.values(), ids=CASES)
 def test_an_update_is_that_of_stable_baselines3(
     env: Callable[[], gym.Env[Any, Any]], options: dict[str, Any]
@@ -365,6 +378,7 @@ def test_an_update_is_that_of_stable_baselines3(
         assert (results["grad_norm"] > 0.01).all()  # the bound was one
 
 
+@pytest.mark.usefixtures("engines")
 @pytest.mark.parametrize(
     ("env", "target_kl"), [(cart_pole, 1e-3), (pendulum, 1e-3), (cart_pole, 1e3)]
 )
@@ -383,6 +397,7 @@ def test_an_update_ends_early_where_that_of_stable_baselines3_does(
         assert (taken == 16).all()
 
 
+@pytest.mark.usefixtures("engines")
 @pytest.mark.parametrize("env", [cart_pole, pendulum])
 def test_an_update_of_a_shared_network_is_that_of_stable_baselines3(
     env: Callable[[], gym.Env[Any, Any]],
@@ -394,6 +409,7 @@ def test_an_update_of_a_shared_network_is_that_of_stable_baselines3(
     assert_same_update(agent, experience_of(model, 2), model)
 
 
+@pytest.mark.usefixtures("engines")
 def test_several_updates_in_a_row_are_those_of_stable_baselines3() -> None:
     agent, model = both(cart_pole, {"epochs": 2}, members=1)
     take_weights(agent, model)
@@ -402,6 +418,7 @@ def test_several_updates_in_a_row_are_those_of_stable_baselines3() -> None:
         assert_same_update(agent, experience_of(model, 1), model)
 
 
+@pytest.mark.usefixtures("engines")
 @pytest.mark.parametrize("kind", ["continuous", "multi-discrete", "discrete"])
 def test_our_own_rollout_trains_stable_baselines3_alike(kind: str) -> None:
     """The other way about: our weights, actions, log-probabilities and values."""
@@ -568,6 +585,7 @@ def cart_poles(lanes: int, limit: int = 15) -> ClassicVectorEnv:
     return VECTOR_ENVS["CartPole-v1"](lanes, max_episode_steps=limit, **NO_RESET)
 
 
+@pytest.mark.usefixtures("engines")
 def test_an_update_over_ends_of_episodes_is_that_of_stable_baselines3() -> None:
     """Of the same steps; all of them in one minibatch."""
     options = {"num_steps": 64, "batch_size": 256, "epochs": 5, "clip_range": 0.02}
@@ -951,6 +969,7 @@ def assert_members(got: list[Tensor], expected: list[Tensor], members: Sequence[
         torch.testing.assert_close(one, other[list(members)], rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.usefixtures("engines")
 @pytest.mark.parametrize(("rule", "options"), INDEPENDENT.values(), ids=INDEPENDENT)
 def test_a_seed_is_the_same_alone_and_among_others(
     rule: UpdateRule, options: dict[str, Any]
