@@ -170,7 +170,8 @@ class Population:
         most = max(self.division)
         text = f"up to {most} stacked" if most > 1 else "one at a time"
         apart = max(look.apart for look in self.looks)
-        return f"{text}; {apart} products one by one" if apart else text
+        text += f"; {apart} products one by one" if apart else ""
+        return f"{text}; not compiled: {self._no_engine}" if self._no_engine else text
 
     def parameters(self) -> dict[str, Tensor]:
         """The parameters: name to a view [members, *shape]."""

@@ -311,9 +311,11 @@ class Engine:
             work.rule.tiny = group["eps"]
             state, _apart = self._adams_state(work.rule, optimizer, rows)
         taken: int = self._code.clrl_learn(ctypes.byref(work))
-        if state and not isinstance(optimizer, ElementwiseAdam):  # which has counted
-            state["step"] += taken - (halt is not None and taken < work.updates)
         results, norms = results[:, :taken], norms[:, :taken]
+        if state:
+            stopped = halt is not None and bool(results[0, -1, halt[0]] > halt[1])
+            counted = 1 if isinstance(optimizer, ElementwiseAdam) else 0
+            state["step"] += taken - stopped - counted
         return results, norms if max_grad_norm else None, scales, made
 
     def _upgds_state(
