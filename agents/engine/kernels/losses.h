@@ -27,10 +27,11 @@ static inline vec log_softmax(float* rows, int64_t step, int64_t n) {
     for (int64_t i = 1; i < n; ++i) top = most(top, load(rows + i * step));
     vec total = {};
     for (int64_t i = 0; i < n; ++i) total += exponential(load(rows + i * step) - top);
-    const vec log = top + logarithm(total);
+    const vec log = logarithm(total);
     vec entropy = {};
     for (int64_t i = 0; i < n; ++i) {
-        const vec own = load(rows + i * step) - log;
+        // In this order: beside a great logit the small rest would be lost.
+        const vec own = (load(rows + i * step) - top) - log;
         store(rows + i * step, own);
         entropy -= exponential(own) * own;
     }

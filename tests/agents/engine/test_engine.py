@@ -61,7 +61,7 @@ def supervised(kind: str, rule: UpdateRule, networks: Sequence[MLP], **more: Any
 
 def close(got: Tensor, expected: Tensor, bound: float = 2e-6) -> None:
     """To rounding: differences are small against the largest of the numbers."""
-    scale = float(expected.abs().max()) + 1e-2
+    scale = float(expected.abs().max()) + 0.1
     assert float((got.double() - expected.double()).abs().max()) <= bound * scale
 
 
@@ -408,6 +408,22 @@ def test_probabilities_of_great_logits() -> None:
     y = torch.tensor([[[0, 2, 2, 1]]])
     expected = torch.tensor([0.0, 0.0, 390.0, 1.0986123]).mean()
     assert float(population.learn(x, y)["loss"]) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_what_is_left_beside_a_great_logit() -> None:
+    """Where one choice is all but certain, gradients are small, and not rounded away."""
+    network = mlp(1, 3, 0, widths=())
+    with torch.no_grad():
+        network.get_parameter("linears.0.weight").copy_(torch.tensor([[0.0], [0.0], [0.0]]))
+        network.get_parameter("linears.0.bias").copy_(torch.tensor([5012.0, 5000.0, 4990.0]))
+    still = UpdateRule(torch.optim.SGD, {"lr": 0.0})
+    population = supervised("classification", still, [network])
+    results = population.learn(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, dtype=torch.int64))
+    rest = torch.tensor([-12.0, -22.0]).double().exp()
+    assert float(results["loss"]) == pytest.approx(float(torch.log1p(rest.sum())), abs=1.2e-7)
+    got = population.gradient_views()["linears.0.bias"][0, 1:]
+    expected = rest / (1 + rest.sum())
+    assert torch.allclose(got.double(), expected, rtol=1e-5)
 
 
 def test_what_it_does_not_know_is_refused_or_replayed() -> None:
