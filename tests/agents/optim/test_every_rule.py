@@ -182,7 +182,13 @@ def test_the_table_covers_every_built_in_rule() -> None:
         assert entry.source != "built in" or entry.load() in tested
 
 
-@every_rule
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if rule.base in (SOAP, Kron) else [])
+        for name, rule in RULES.items()
+    ],
+)
 def test_keeps_the_contract(name: str) -> None:
     rule = RULES[name]
     held = check_optimizer(
