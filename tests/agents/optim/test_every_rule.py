@@ -185,7 +185,7 @@ def test_the_table_covers_every_built_in_rule() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if rule.base in (SOAP, Kron) else [])
+        pytest.param(name, marks=[elsewhere, pytest.mark.slow] if rule.base in (SOAP, Kron) else [])
         for name, rule in RULES.items()
     ],
 )
