@@ -151,7 +151,7 @@ def test_a_suite_has_the_same_numbers(tmp_path: Path) -> None:
     finish(start(*words, tmp_path / "bare"))
     finish(start(*words, tmp_path / "o", env=ORDINARY))
     found = numbers(tmp_path / "bare")
-    assert len(found) == 16
+    assert len(found) == 18
     assert found == numbers(tmp_path / "o")
 
 
