@@ -41,9 +41,10 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     """The library, if there is one; and what it is, or why there is none, in words."""
     found = ""
     for compiler in _compilers():
-        for folder in (platformdirs.user_cache_path("clrl") / "engine", _private_folder()):
+        # The second is made where the first cannot be written, and goes with the process.
+        for place in (_cache_folder, _private_folder):
             try:
-                return _loaded(compiler, folder)
+                return _loaded(compiler, place())
             except (OSError, subprocess.SubprocessError) as error:
                 found = found or f"{compiler[0]}: {_first_line(error)}"
     return None, found or "no C++ compiler was found"
@@ -61,9 +62,17 @@ def _compilers() -> Iterator[tuple[str, ...]]:
             yield (name,)
 
 
-@functools.cache
+def _cache_folder() -> Path:
+    return platformdirs.user_cache_path("clrl") / "engine"
+
+
 def _private_folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="clrl-engine-"))
+    return Path(_made().name)
+
+
+@functools.cache
+def _made() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="clrl-engine-", ignore_cleanup_errors=True)
 
 
 def _loaded(compiler: tuple[str, ...], folder: Path) -> tuple[ctypes.CDLL, str]:

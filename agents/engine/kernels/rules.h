@@ -42,11 +42,12 @@ struct AdamStep {
         root_share(1 / __builtin_sqrt(correction(rule.second, steps))) {}
 };
 
-// The same of elements that began at different steps: their corrections 1 - beta^age are
-// rest + power * part, with a part for each.
-static inline void adam_by_element(
-    const Rule& rule, float* row, float* means, float* squares, const float* first_part,
-    const float* second_part, int64_t at, int64_t n, const float* gradients, float scale
+// Adam's averages of some numbers, and the weights by them: `move` says how far, given both
+// averages and where they lie.
+template <class Move>
+static inline void adam_sweep(
+    const Rule& rule, float* row, float* means, float* squares, int64_t at, int64_t n,
+    const float* gradients, float scale, Move move
 ) {
     const float first = 1 - rule.first, second = 1 - rule.second;
     const float kept = rule.decoupled ? 1 - rule.rate * rule.decay : 1.0f;
@@ -60,11 +61,7 @@ static inline void adam_by_element(
         const vec v = load_first(squares + j, left) * (float)rule.second + g * g * second;
         store_first(means + j, m, left);
         store_first(squares + j, v, left);
-        const vec of_mean = rule.rests[0] + rule.powers[0] * load_first(first_part + j, left);
-        const vec of_square = rule.rests[1] + rule.powers[1] * load_first(second_part + j, left);
-        // Lanes behind the last have no correction: 0 / 0, which is not stored.
-        const vec size = (root(quotient(v, of_square)) + rule.tiny) * of_mean;
-        store_first(row + j, w - rule.rate * quotient(m, size), left);
+        store_first(row + j, w - move(m, v, j, left), left);
     }
 }
 
@@ -72,21 +69,30 @@ static inline void adam(
     const Rule& rule, const AdamStep& step, float* row, float* means, float* squares, int64_t at,
     int64_t n, const float* gradients, float scale
 ) {
-    const float first = 1 - rule.first, second = 1 - rule.second;
-    const float kept = rule.decoupled ? 1 - rule.rate * rule.decay : 1.0f;
-    const float coupled = rule.decoupled ? 0.0f : rule.decay;
-    for (int64_t i = 0; i < n; i += WIDTH) {
-        const int64_t left = n - i, j = at + i;
-        const vec w = load_first(row + j, left) * kept;
-        const vec g = load_first(gradients + i, left) * scale + w * coupled;
-        const vec before = load_first(means + j, left);
-        const vec m = before + (g - before) * first;
-        const vec v = load_first(squares + j, left) * (float)rule.second + g * g * second;
-        store_first(means + j, m, left);
-        store_first(squares + j, v, left);
-        const vec move = quotient(m, root(v) * step.root_share + rule.tiny);
-        store_first(row + j, w - step.size * move, left);
-    }
+    adam_sweep(
+        rule, row, means, squares, at, n, gradients, scale,
+        [&](vec m, vec v, int64_t, int64_t) {
+            return step.size * quotient(m, root(v) * step.root_share + rule.tiny);
+        }
+    );
+}
+
+// The same of elements that began at different steps: their corrections 1 - beta^age are
+// rest + power * part, with a part for each.
+static inline void adam_by_element(
+    const Rule& rule, float* row, float* means, float* squares, const float* first_part,
+    const float* second_part, int64_t at, int64_t n, const float* gradients, float scale
+) {
+    adam_sweep(
+        rule, row, means, squares, at, n, gradients, scale,
+        [&](vec m, vec v, int64_t j, int64_t left) {
+            const vec first = rule.rests[0] + rule.powers[0] * load_first(first_part + j, left);
+            const vec second = rule.rests[1] + rule.powers[1] * load_first(second_part + j, left);
+            // Lanes behind the last have no correction: 0 / 0, which is not stored.
+            const vec size = (root(quotient(v, second)) + rule.tiny) * first;
+            return rule.rate * quotient(m, size);
+        }
+    );
 }
 
 // Take gradients into the utilities of n numbers from `at` on; the largest.

@@ -23,10 +23,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     plain = tuple("-O0" if flag == "-O3" else flag for flag in build._FLAGS)  # in less time
     monkeypatch.setattr(build, "_FLAGS", plain)
     build.library.cache_clear()
-    build._private_folder.cache_clear()
+    build._made.cache_clear()
     yield tmp_path / "clrl" / "engine"
     build.library.cache_clear()
-    build._private_folder.cache_clear()
+    if build._made.cache_info().currsize:
+        build._made().cleanup()
+    build._made.cache_clear()
 
 
 def test_without_a_compiler_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +54,7 @@ def test_compiled_once_and_anew_where_it_is_broken(
 ) -> None:
     assert build.library()[0] is not None
     (made,) = cache.iterdir()
+    assert build._made.cache_info().currsize == 0, "no folder beside the cache where none is needed"
     written = made.stat().st_mtime_ns
     build.library.cache_clear()
     assert build.library()[0] is not None
